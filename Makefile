@@ -1,0 +1,106 @@
+# Everything one runs in this repository. It needs make and Python 3.11 or newer, nothing else:
+# the rest is installed into .venv, from wheels whose hashes stand in requirements/.
+
+PYTHON  ?= python3
+WORKERS ?= 2
+ARGS    ?=
+
+PIP = .venv/bin/python -m pip --disable-pip-version-check --no-input install
+
+# $(call step,words,command) says the words; the command itself is heard only if it fails.
+step = @echo '· $(1)'; said=$$({ $(2); } 2>&1) || { echo "$$said" >&2; exit 1; }
+
+.DELETE_ON_ERROR:
+.PHONY: help install demo test check format bench lock clean
+.PHONY: browser formatted lint types imports drift
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r name does; do \
+	  printf '  make %-8s %s\n' "$$name" "$$does"; done
+
+install: .venv/.project ## put byok and byok-vps into .venv/bin
+	@echo 'ready: .venv/bin/byok and .venv/bin/byok-vps'
+
+demo: .venv/.project ## a whole platform and its servers on this machine; ARGS=--help says more
+	@.venv/bin/byok demo $(ARGS)
+
+test: .venv/.dev browser ## all tests; ARGS go to pytest, WORKERS=0 for one process
+	@.venv/bin/python -m pytest -n $(WORKERS) $(ARGS)
+
+check: formatted lint types imports drift ## format, lint, types, import contracts, schemas and docs
+
+formatted: .venv/.dev
+	@.venv/bin/ruff format --check .
+lint: .venv/.dev
+	@.venv/bin/ruff check .
+types: .venv/.dev
+	@.venv/bin/mypy
+imports: .venv/.dev
+	@.venv/bin/lint-imports --no-logo
+drift: .venv/.project
+	@.venv/bin/python -m bus_schemas --check
+
+format: .venv/.dev ## rewrite the code the way check wants it
+	@.venv/bin/ruff check --quiet --fix-only .
+	@.venv/bin/ruff format .
+
+bench: .venv/.dev ## measure what the docs claim
+	@.venv/bin/python -m benchmarks $(ARGS)
+
+clean: ## remove whatever make made
+	@rm -rf .venv build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache
+	@rm -rf .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+
+# --- the environment: each stamp is the last step of its rule, so a rule cut short runs again ---
+
+.venv/.python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo 'byok needs Python 3.11 or newer; install it with: apt-get install python3 python3-venv' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "byok needs Python 3.11 or newer, this is $$($(PYTHON) -V 2>&1); try: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo 'this Python cannot make a virtual environment; run: apt-get install python3-venv' >&2; exit 1; }
+	$(call step,making .venv,$(PYTHON) -m venv --clear .venv)
+	@touch $@
+
+.venv/.run: requirements/build.txt requirements/run.txt .venv/.python
+	$(call step,installing what byok runs on,$(PIP) --require-hashes --only-binary :all: $(patsubst %,-r %,$(filter %.txt,$^)))
+	@touch $@
+
+# Editable, so the code that runs is the code one reads. The build backend is among the locked
+# wheels already: with build isolation pip would fetch an unlocked one.
+.venv/.project: pyproject.toml .venv/.run
+	$(call step,installing byok,$(PIP) --no-deps --no-build-isolation --editable .)
+	@touch $@
+
+.venv/.dev: requirements/dev.txt | .venv/.project
+	$(call step,installing the tools for tests and checks,$(PIP) --require-hashes --only-binary :all: -r $<)
+	@touch $@
+
+browser:
+	@if command -v chromium >/dev/null; then exit 0; fi; \
+	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then sudo=; \
+	elif command -v apt-get >/dev/null && sudo -n true 2>/dev/null; then sudo='sudo -n'; \
+	else echo 'the tests drive a browser; as root, run: apt-get install chromium' >&2; exit 1; fi; \
+	echo '· installing chromium'; \
+	said=$$({ $$sudo apt-get update && \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; } 2>&1) \
+	|| { echo "$$said" >&2; exit 1; }
+
+
+# --- the locks: every version and hash that install, test and lock itself may fetch ---
+
+COMPILE = "$$tmp/bin/uv" pip compile --quiet --system-certs --universal --python-version 3.11 --only-binary :all: \
+  --generate-hashes --custom-compile-command 'make lock' $(ARGS)
+
+lock: .venv/.python ## choose and lock dependencies anew; ARGS=--upgrade moves to the newest
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(PYTHON) -m venv "$$tmp" && \
+	"$$tmp/bin/pip" --quiet --disable-pip-version-check install \
+	  --require-hashes --only-binary :all: -r requirements/lock.txt && \
+	$(COMPILE) pyproject.toml -o requirements/run.txt && \
+	$(COMPILE) pyproject.toml --extra dev -c requirements/run.txt -o requirements/dev.txt && \
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' | \
+	  $(COMPILE) - -c requirements/dev.txt -o requirements/build.txt && \
+	echo uv | $(COMPILE) - -o requirements/lock.txt

@@ -1,0 +1,98 @@
+"""What a server should hold: the desired document, its history, and sealed credentials."""
+
+from datetime import date
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from bus_schemas.event import Contract, Event, Writer
+from bus_schemas.fields import (
+    Counter,
+    CounterFromZero,
+    CredentialKind,
+    OwnerId,
+    ProviderId,
+    RotationId,
+    ServerId,
+    Signature,
+    SlotId,
+    Utc,
+)
+from bus_schemas.sealed import SealedEnvelope
+from bus_schemas.subjects import SubjectTemplate
+
+OrderKind = Annotated[str, Field(pattern=r"^(stop-slot|resume-slot|lock)$")]
+
+
+class DesiredSlot(Contract):
+    """What one slot should hold."""
+
+    slot_id: SlotId
+    provider: ProviderId
+    kind: CredentialKind
+    revision: Counter
+    """The newest sealed revision; gaps are allowed, a lower one is never served again."""
+    min_revision: CounterFromZero
+    """Raised when a revision is retired; the server refuses to open anything below it."""
+    rotation_id: RotationId
+    """Id of the sealed envelope that carries `revision`."""
+
+
+class Order(Contract):
+    """A signed instruction to the server (stop-slot, resume-slot, lock)."""
+
+    order_id: RotationId
+    n: Counter
+    """Grows with every order to this server; an old one is never obeyed twice."""
+    kind: OrderKind
+    slot_id: SlotId | None = None
+    not_after: Utc
+    signer: Annotated[bytes, Field(min_length=32, max_length=32)]
+    """Ed25519 public key of whoever ordered it."""
+    signature: Signature
+
+
+class ConfigDesired(Event):
+    """The *whole* desired document of one server; it holds no ciphertext and never expires.
+
+    Level-triggered: a message on its subject is only a nudge, the document is read back.
+    """
+
+    type: ClassVar[str] = "byok.config.desired.v1"
+    template: ClassVar[SubjectTemplate] = SubjectTemplate("byok.v1.config.{server_id}")
+    writer: ClassVar[Writer] = Writer.CONFIG
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    server_id: ServerId
+    owner_id: OwnerId
+    generation: Counter
+    """Counts the versions of this document; a lower one than known is ignored."""
+    slots: Annotated[tuple[DesiredSlot, ...], Field(max_length=64)]
+    orders: Annotated[tuple[Order, ...], Field(max_length=64)] = ()
+
+
+class ConfigRequested(Event):
+    """Somebody asked for a change of the desired document. Metadata only, never ciphertext."""
+
+    type: ClassVar[str] = "byok.config.requested.v1"
+    template: ClassVar[SubjectTemplate] = SubjectTemplate("byok.v1.configured.{server_id}")
+    writer: ClassVar[Writer] = Writer.CONFIG
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    server_id: ServerId
+    owner_id: OwnerId
+    generation: Counter
+    slot: DesiredSlot
+
+
+class CredentialSealed(Event):
+    """One sealed credential on its way; kept at most a day and purged once `stored`."""
+
+    type: ClassVar[str] = "byok.credential.sealed.v1"
+    template: ClassVar[SubjectTemplate] = SubjectTemplate("byok.v1.sealed.{server_id}.{slot_id}")
+    writer: ClassVar[Writer] = Writer.CONFIG
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    server_id: ServerId
+    slot_id: SlotId
+    envelope: SealedEnvelope

@@ -1,0 +1,117 @@
+"""Unlocks, owner keys and the evaluator's ratchet (DESIGN 5.2)."""
+
+from datetime import date
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from bus_schemas.event import Event, Writer
+from bus_schemas.fields import (
+    Counter,
+    CounterFromZero,
+    Key32,
+    KeyFingerprint,
+    OwnerId,
+    Reason,
+    ServerId,
+    ShortText,
+)
+from bus_schemas.subjects import SubjectTemplate
+
+UNLOCK = SubjectTemplate("byok.v1.unlock.{server_id}")
+OWNER_KEY = SubjectTemplate("byok.v1.ownerkey.{owner_id}")
+
+
+class ServerUnlocked(Event):
+    """The evaluator answered an unlock and the server committed its next generation."""
+
+    type: ClassVar[str] = "byok.server.unlocked.v1"
+    template: ClassVar[SubjectTemplate] = UNLOCK
+    writer: ClassVar[Writer] = Writer.EVALUATOR
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    server_id: ServerId
+    incarnation: Counter
+
+
+class UnlockRefused(Event):
+    """The evaluator refused; `stale_generation` means a second or older copy of the disk asked."""
+
+    type: ClassVar[str] = "byok.unlock.refused.v1"
+    template: ClassVar[SubjectTemplate] = UNLOCK
+    writer: ClassVar[Writer] = Writer.EVALUATOR
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    server_id: ServerId
+    reason: Reason
+
+
+class UnlockApproved(Event):
+    """The owner let a restored machine unlock once, with a signature."""
+
+    type: ClassVar[str] = "byok.unlock.approved.v1"
+    template: ClassVar[SubjectTemplate] = UNLOCK
+    writer: ClassVar[Writer] = Writer.EVALUATOR
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    server_id: ServerId
+    signer: Key32
+
+
+class UnlockShredded(Event):
+    """The server's unlock key was destroyed; no copy of its disk opens any more."""
+
+    type: ClassVar[str] = "byok.unlock.shredded.v1"
+    template: ClassVar[SubjectTemplate] = UNLOCK
+    writer: ClassVar[Writer] = Writer.EVALUATOR
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    server_id: ServerId
+
+
+class RatchetAdvanced(Event):
+    """The evaluator's state for one server: last message per subject, compare-and-set.
+
+    It holds hashes only: whoever reads it can neither unlock nor foresee a preimage.
+    """
+
+    type: ClassVar[str] = "byok.ratchet.advanced.v1"
+    template: ClassVar[SubjectTemplate] = SubjectTemplate("byok.v1.ratchet.{server_id}")
+    writer: ClassVar[Writer] = Writer.EVALUATOR
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    server_id: ServerId
+    committed: CounterFromZero
+    """Generation whose check is committed; 0 before the first unlock."""
+    committed_check: Key32 | None
+    """chk of the committed generation; none before the first unlock."""
+    pending_check: Key32 | None
+    """chk of the next generation, announced with an unlock and not yet committed."""
+    unlocks: Annotated[tuple[CounterFromZero, ...], Field(max_length=64)] = ()
+    """Unix seconds of the unlocks in the last hour, for the hourly limit."""
+
+
+class OwnerKeyRegistered(Event):
+    """The platform knows this owner key. Servers obey it only if their console pinned it."""
+
+    type: ClassVar[str] = "byok.ownerkey.registered.v1"
+    template: ClassVar[SubjectTemplate] = OWNER_KEY
+    writer: ClassVar[Writer] = Writer.ISSUER
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    owner_id: OwnerId
+    public_key: Key32
+    fingerprint: KeyFingerprint
+    label: ShortText
+
+
+class OwnerKeyRemoved(Event):
+    """The owner withdrew this key."""
+
+    type: ClassVar[str] = "byok.ownerkey.removed.v1"
+    template: ClassVar[SubjectTemplate] = OWNER_KEY
+    writer: ClassVar[Writer] = Writer.ISSUER
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    owner_id: OwnerId
+    fingerprint: KeyFingerprint

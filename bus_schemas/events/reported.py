@@ -1,0 +1,129 @@
+"""The steps of a rotation as the server saw them: `byok.v1.reported.{server_id}`.
+
+All steps of one rotation carry the same `rotation_id`, so a repeated report is recognised.
+"""
+
+from datetime import date
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from bus_schemas.event import ServerFact
+from bus_schemas.fields import (
+    Counter,
+    CounterFromZero,
+    KeyFingerprint,
+    ProviderId,
+    Reason,
+    RotationId,
+    SlotId,
+)
+from bus_schemas.keys import SignedSealingKey
+from bus_schemas.subjects import SubjectTemplate
+
+REPORTED = SubjectTemplate("byok.v1.reported.{server_id}")
+
+
+class RotationStep(ServerFact):
+    """One step of one rotation of one slot."""
+
+    template: ClassVar[SubjectTemplate] = REPORTED
+
+    slot_id: SlotId
+    revision: Counter
+    rotation_id: RotationId
+    observed_generation: CounterFromZero
+    """Generation of the desired document the server acted on."""
+
+
+class CredentialStored(RotationStep):
+    """The sealed credential was opened, checked and written to the vault."""
+
+    type: ClassVar[str] = "byok.credential.stored.v1"
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    provider: ProviderId
+
+
+class CredentialRejected(RotationStep):
+    """The sealed credential was refused; the current one is untouched."""
+
+    type: ClassVar[str] = "byok.credential.rejected.v1"
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    reason: Reason
+
+
+class CredentialVerified(RotationStep):
+    """The provider was asked with the new credential."""
+
+    type: ClassVar[str] = "byok.credential.verified.v1"
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    verdict: Annotated[str, Field(pattern=r"^(valid|invalid|limited|unknown)$")]
+    """Only documented status codes count; anything else is `unknown`."""
+
+
+class CredentialInUse(RotationStep):
+    """The applied receipt: the provider answered a call made with this revision."""
+
+    type: ClassVar[str] = "byok.credential.in-use.v1"
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    provider_status: Annotated[int, Field(ge=100, le=599)]
+    """HTTP status of the provider's answer."""
+
+
+class CredentialDrained(RotationStep):
+    """No call with an older revision waits for its response head: the old key may be revoked."""
+
+    type: ClassVar[str] = "byok.credential.drained.v1"
+    since: ClassVar[date] = date(2026, 11, 23)
+
+
+class CredentialRetired(RotationStep):
+    """This revision is gone from the vault and is never used again."""
+
+    type: ClassVar[str] = "byok.credential.retired.v1"
+    since: ClassVar[date] = date(2026, 11, 23)
+
+
+class CredentialAborted(RotationStep):
+    """A pending revision was given up; the current one goes on."""
+
+    type: ClassVar[str] = "byok.credential.aborted.v1"
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    reason: Reason
+
+
+class CredentialNeedsKey(ServerFact):
+    """A slot of the desired document has no usable credential on the server."""
+
+    type: ClassVar[str] = "byok.credential.needs-key.v1"
+    template: ClassVar[SubjectTemplate] = REPORTED
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    slot_id: SlotId
+    provider: ProviderId
+    reason: Reason
+
+
+class SealingKeyPublished(ServerFact):
+    """The key that owners seal to, signed by the server's identity key."""
+
+    type: ClassVar[str] = "byok.sealing-key.published.v1"
+    template: ClassVar[SubjectTemplate] = REPORTED
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    signed_key: SignedSealingKey
+
+
+class PinsChanged(ServerFact):
+    """The owner keys this server obeys, after a change on its console or by a pinned key."""
+
+    type: ClassVar[str] = "byok.pins.changed.v1"
+    template: ClassVar[SubjectTemplate] = REPORTED
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    pinned: Annotated[tuple[KeyFingerprint, ...], Field(max_length=64)]

@@ -1,0 +1,58 @@
+"""Subjects of the three requests servers make, and what enrolment and tokens carry."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+
+from bus_schemas.event import Contract
+from bus_schemas.fields import Key32, Nkey, OwnerId, Reason, ServerId, ShortText
+from bus_schemas.subjects import SubjectTemplate
+
+EVALUATE = SubjectTemplate("byok.v1.evaluate.{server_id}")
+TOKEN = SubjectTemplate("byok.v1.token.{server_id}")
+ENROL = SubjectTemplate("byok.v1.enrol")
+
+Jwt = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$")]
+
+
+class EvaluatorKeys(Contract):
+    """The evaluator's two public keys, which a server pins when it enrols."""
+
+    sealing_key: Key32
+    """X25519: requests are HPKE-sealed to it."""
+    signing_key: Key32
+    """Ed25519: signs the VOPRF public keys of this server and of each epoch."""
+
+
+class EnrolRequest(Contract):
+    """The public halves of the keys a new server made, with its one-time secret."""
+
+    server_id: ServerId
+    secret: SecretStr
+    """From the join token; single use, an hour. Only its hash is kept."""
+    nkey: Nkey
+    identity_key: Key32
+
+
+class Tokens(Contract):
+    """The two NATS user JWTs of a server, both for its one nkey."""
+
+    working: Jwt
+    """An hour; renewed at 60-80 % of its life."""
+    door: Jwt
+    """90 days; can do nothing but ask for a new working token."""
+
+
+class EnrolReply(Contract):
+    """What an accepted server gets back."""
+
+    owner_id: OwnerId
+    tokens: Tokens
+    evaluator: EvaluatorKeys
+
+
+class RefusedReply(Contract):
+    """The request was understood and turned down."""
+
+    refused: Reason
+    detail: ShortText = ""

@@ -1,0 +1,286 @@
+"""One supervised TLS connection to the bus.
+
+nats-py closes a client for good when its JWT expires or is revoked, so the client is rebuilt
+here, with fresh credentials, jittered back-off and the same subscriptions. Plain connections do
+not exist: the address must be `tls://` and the handshake comes before the first byte.
+"""
+
+import asyncio
+import base64
+import contextlib
+import random
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nats.errors
+import structlog
+from nats.aio.client import Client, Server
+from nats.aio.msg import Msg
+
+from bus_schemas.errors import ByokError
+from bus_schemas.transport.credentials import Credentials
+
+_log = structlog.get_logger(__name__)
+
+_CONNECT_SECONDS = 10
+_FIRST_DELAY = 0.1
+_LONGEST_DELAY = 15.0
+
+Listener = Callable[[Msg], Awaitable[None]]
+
+
+class BusUnavailable(ByokError):
+    """The bus cannot be reached now; trying again may help (exit code 69)."""
+
+
+class BusDenied(ByokError):
+    """The other side is not who it should be, or does not let us in (exit code 77)."""
+
+
+@dataclass(frozen=True)
+class BusTarget:
+    """Where the bus is and whom to trust there."""
+
+    url: str
+    """`tls://host:port`; anything else is refused before a byte is sent."""
+    ca_file: Path
+    """The only CA that is trusted; the system's own store is not."""
+
+
+class Bus:
+    """A connection that outlives servers, tokens and networks until it is closed."""
+
+    def __init__(
+        self,
+        target: BusTarget,
+        name: str,
+        credentials: Callable[[], Credentials],
+        *,
+        api: str = "$JS.API",
+    ) -> None:
+        """*name* is the NATS user's name: its inboxes are `_INBOX.<name>.>` and no other's.
+
+        *api* is the prefix under which its account reaches JetStream (`flows.Role.api`).
+        """
+        self.api = api
+        self._target = target
+        self._name = name
+        self._credentials = credentials
+        self._client: Client | None = None
+        self._listeners: list[tuple[str, str, Listener]] = []
+        self._ready = asyncio.Event()
+        self._closing = False
+        self._rebuilding: asyncio.Task[None] | None = None
+        self._on_ready: list[Callable[[], None]] = []
+
+    @property
+    def connected(self) -> bool:
+        """Whether a request could be sent right now."""
+        return self._ready.is_set()
+
+    def on_ready(self, callback: Callable[[], None]) -> None:
+        """Call *callback* whenever the connection is (again) usable."""
+        self._on_ready.append(callback)
+
+    async def open(self) -> "Bus":
+        """Connect once. Raises BusUnavailable or BusDenied with one clear sentence."""
+        self._client = await self._build()
+        self._became_ready()
+        return self
+
+    def open_in_background(self) -> "Bus":
+        """Keep trying to connect; use `request` at once, it waits."""
+        self._rebuilding = asyncio.create_task(self._rebuild(), name=f"bus {self._name}")
+        return self
+
+    async def close(self) -> None:
+        """Send what is still buffered, then close for good."""
+        self._closing = True
+        if self._rebuilding:
+            self._rebuilding.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._rebuilding
+        client, self._client = self._client, None
+        self._ready.clear()
+        if client:
+            await _shut(client)
+
+    async def request(
+        self, subject: str, payload: bytes, *, headers: dict[str, str] | None = None, wait: float
+    ) -> Msg:
+        """Send a request and return its reply, all within *wait* seconds.
+
+        Raises BusUnavailable: nobody answered in time. The request may still have been heard.
+        """
+        try:
+            async with asyncio.timeout(wait):
+                client = await self.client()
+                return await client.request(subject, payload, timeout=wait, headers=headers)
+        except (TimeoutError, nats.errors.Error, ConnectionError, OSError) as error:
+            raise BusUnavailable(f"no answer on {subject}: {type(error).__name__}") from error
+
+    async def client(self) -> Client:
+        """Return the live client, waiting until there is one."""
+        while True:
+            await self._ready.wait()
+            if self._client is not None:
+                return self._client
+
+    async def listen(self, subject: str, listener: Listener, *, queue: str = "") -> None:
+        """Subscribe now and after every rebuild."""
+        self._listeners.append((subject, queue, listener))
+        if self._client is not None:
+            await self._client.subscribe(subject, queue=queue, cb=listener)
+
+    async def renew(self) -> None:
+        """Sign in anew with the current credentials, without losing a buffered message."""
+        if self._client is not None:
+            await self._client.force_reconnect()
+
+    async def _build(self) -> Client:
+        if not self._target.url.startswith("tls://"):
+            raise BusDenied(f"refusing {self._target.url}: the bus is spoken over tls:// only")
+        client = Client()
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def on_error(error: Exception) -> None:
+            if not failed.done():
+                failed.set_exception(error)
+            _log.warning("bus_error", user=self._name, error=_gist(error))
+
+        connecting = asyncio.create_task(self._connect(client, on_error))
+        try:
+            await asyncio.wait(
+                {connecting, failed}, timeout=_CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            if connecting.done() and not connecting.exception():
+                failed.cancel()
+                return client
+            error = _first_error(connecting, failed)
+        finally:
+            if not connecting.done():
+                connecting.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await connecting
+        await _shut(client)
+        raise _explained(error, self._target) from error
+
+    async def _connect(self, client: Client, on_error: Callable[[Exception], Any]) -> None:
+        credentials = self._credentials  # asked at every sign-in: tokens are renewed
+
+        async def disconnected() -> None:
+            self._ready.clear()
+
+        async def reconnected() -> None:
+            self._became_ready()
+
+        async def closed() -> None:
+            self._ready.clear()
+            if not self._closing and self._client is client:
+                self._client = None
+                self._rebuilding = asyncio.create_task(self._rebuild())
+
+        await client.connect(
+            self._target.url,
+            name=self._name,
+            tls=tls_context(self._target.ca_file),
+            tls_handshake_first=True,
+            user_jwt_cb=lambda: bytearray(credentials().jwt.encode()),
+            signature_cb=lambda nonce: _b64_signature(credentials(), nonce),
+            inbox_prefix=f"_INBOX.{self._name}",
+            error_cb=on_error,
+            disconnected_cb=disconnected,
+            reconnected_cb=reconnected,
+            closed_cb=closed,
+            max_reconnect_attempts=-1,
+            reconnect_to_server_handler=_jittered,
+            connect_timeout=_CONNECT_SECONDS // 2,
+            ping_interval=20,
+            max_outstanding_pings=2,
+        )
+        for subject, queue, listener in self._listeners:
+            await client.subscribe(subject, queue=queue, cb=listener)
+
+    async def _rebuild(self) -> None:
+        delay = _FIRST_DELAY
+        while not self._closing:
+            try:
+                self._client = await self._build()
+            except (BusUnavailable, BusDenied) as error:
+                _log.warning("bus_rebuild", user=self._name, error=str(error), seconds=delay)
+                await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
+                delay = min(2 * delay, _LONGEST_DELAY)
+            else:
+                self._became_ready()
+                return
+
+    def _became_ready(self) -> None:
+        self._ready.set()
+        for callback in self._on_ready:
+            callback()
+
+
+def tls_context(ca_file: Path) -> ssl.SSLContext:
+    """Return a client context that trusts *ca_file* alone and checks host names.
+
+    Raises BusDenied when the file is missing or holds no certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise BusDenied(f"{ca_file} is not a readable CA certificate") from error
+    return context
+
+
+def _jittered(servers: list[Server], _info: dict[str, Any]) -> tuple[Server, float]:
+    """Spread a fleet's reconnects: nats-py itself adds no jitter."""
+    server = servers[0]
+    longest = min(_FIRST_DELAY * 2 ** min(server.reconnects, 10), _LONGEST_DELAY)
+    return server, random.uniform(0, longest)  # noqa: S311 (jitter)
+
+
+def _b64_signature(credentials: Credentials, nonce: str) -> bytes:
+    return base64.b64encode(credentials.sign(nonce.encode()))
+
+
+def _first_error(connecting: asyncio.Task[None], failed: "asyncio.Future[None]") -> BaseException:
+    for done in (failed, connecting):
+        if done.done() and not done.cancelled() and (error := done.exception()):
+            return error
+    return TimeoutError()
+
+
+async def _shut(client: Client) -> None:
+    """Drain if that is possible, close in any case (drain raises while reconnecting)."""
+    with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+        if client.is_connected:
+            await client.drain()
+    with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+        await client.close()
+
+
+def _gist(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]
+
+
+def _explained(error: BaseException, target: BusTarget) -> ByokError:
+    url, text = target.url, str(error).lower()
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = error.verify_message or "verification failed"
+        return BusDenied(f"{url}: the certificate is not acceptable to {target.ca_file}: {why}")
+    if isinstance(error, ssl.SSLError):
+        return BusDenied(f"{url} does not speak TLS; a plain NATS server is never used")
+    if "authorization" in text or "authentication" in text or "nonce" in text:
+        return BusDenied(f"{url} refused our token: it is expired, revoked or not of this system")
+    if isinstance(error, TimeoutError | nats.errors.TimeoutError):
+        return BusUnavailable(f"{url} did not complete a TLS handshake in time")
+    return BusUnavailable(f"{url} cannot be reached: {_short(error)}")
+
+
+def _short(error: BaseException) -> str:
+    return str(error)[:200] or type(error).__name__

@@ -1,0 +1,61 @@
+"""SQLite as every store here uses it: one writer, whole transactions, durable commits."""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiosqlite
+
+from bus_schemas.errors import ByokError
+
+
+class StorageFull(ByokError):
+    """The disk is full. The old state is whole; free some space and it goes on by itself."""
+
+
+async def open_database(path: Path, schema: str) -> aiosqlite.Connection:
+    """Open (or create, 0600) the database at *path* and make sure of *schema*.
+
+    WAL lets the commands read while a handler writes; `synchronous=FULL` makes a commit mean
+    "on the disk", since offsets are acknowledged to nobody else. Raises StorageFull.
+    """
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600))
+    database = await aiosqlite.connect(path, isolation_level=None)
+    try:
+        with _full_disk_told(path):
+            await database.execute("PRAGMA journal_mode=WAL")
+            await database.execute("PRAGMA synchronous=FULL")
+            await database.execute("PRAGMA busy_timeout=5000")
+            await database.executescript(schema)
+    except BaseException:
+        await database.close()
+        raise
+    return database
+
+
+@contextlib.asynccontextmanager
+async def transaction(database: aiosqlite.Connection) -> AsyncIterator[None]:
+    """All or nothing. Raises StorageFull (old state whole) instead of SQLite's own error."""
+    with _full_disk_told(None):
+        await database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            await database.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # a full disk may have rolled back already
+                await database.execute("ROLLBACK")
+            raise
+
+
+@contextlib.contextmanager
+def _full_disk_told(path: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise
+        where = f" at {path}" if path else ""
+        message = f"the disk is full or failing{where}; nothing was changed, free some space"
+        raise StorageFull(message) from error

@@ -1,0 +1,96 @@
+"""Events wait in the sender's own database until the bus has them: nothing said is ever lost."""
+
+import asyncio
+import random
+from collections.abc import Iterable
+
+import aiosqlite
+import structlog
+
+from bus_schemas.codec import encode
+from bus_schemas.envelope import Envelope
+from bus_schemas.event import Event
+from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.jetstream import StreamError, store_raw
+
+_log = structlog.get_logger(__name__)
+
+OUTBOX_SCHEMA = """
+CREATE TABLE IF NOT EXISTS outbox (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    subject TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+"""
+
+_FIRST_DELAY = 0.2
+_LONGEST_DELAY = 15.0
+
+
+async def put(database: aiosqlite.Connection, envelopes: Iterable[Envelope[Event]]) -> None:
+    """Add *envelopes* inside the caller's transaction, together with the state they tell of."""
+    await database.executemany(
+        "INSERT INTO outbox (subject, event_id, body) VALUES (?, ?, ?)",
+        [(e.data.subject, e.id, encode(e)) for e in envelopes],
+    )
+
+
+async def depth(database: aiosqlite.Connection) -> int:
+    """Return how many events wait."""
+    async with database.execute("SELECT count(*) FROM outbox") as rows:
+        row = await rows.fetchone()
+    return int(row[0]) if row else 0
+
+
+class OutboxPump:
+    """Sends what the outbox holds, in order, for as long as it takes.
+
+    One event is in flight at a time unless *in_flight* says more: a server's facts are ordered
+    by (incarnation, n), so one that arrived behind its successor would be ignored. A failed
+    batch is sent again whole; `Nats-Msg-Id` and the facts' own order make repeats harmless.
+    """
+
+    def __init__(self, database: aiosqlite.Connection, bus: Bus, *, in_flight: int = 1) -> None:
+        self._database = database
+        self._bus = bus
+        self._in_flight = in_flight
+        self._wake = asyncio.Event()
+        self._empty = asyncio.Event()
+
+    def wake(self) -> None:
+        """Say that the outbox has something new."""
+        self._empty.clear()
+        self._wake.set()
+
+    async def drained(self) -> None:
+        """Wait until everything is with the bus."""
+        await self._empty.wait()
+
+    async def run(self) -> None:
+        """Send for ever; cancel to stop. Trouble on the way is retried with jittered back-off."""
+        delay = _FIRST_DELAY
+        while True:
+            self._wake.clear()
+            try:
+                while await self._send_batch():
+                    delay = _FIRST_DELAY
+            except (BusUnavailable, StreamError) as error:
+                _log.warning("outbox_waits", error=str(error), seconds=delay)
+                await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
+                delay = min(2 * delay, _LONGEST_DELAY)
+                continue
+            self._empty.set()
+            await self._wake.wait()
+
+    async def _send_batch(self) -> bool:
+        query = "SELECT position, subject, event_id, body FROM outbox ORDER BY position LIMIT ?"
+        async with self._database.execute(query, (self._in_flight,)) as rows:
+            batch = list(await rows.fetchall())
+        if not batch:
+            return False
+        await asyncio.gather(
+            *(store_raw(self._bus, subject, event_id, body) for _, subject, event_id, body in batch)
+        )
+        await self._database.execute("DELETE FROM outbox WHERE position <= ?", (batch[-1][0],))
+        return True
