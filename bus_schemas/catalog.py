@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from types import MappingProxyType
-from typing import TypeVar
 
 from bus_schemas import events
 from bus_schemas.event import Event
 
 EventClass = type[Event]
-_E = TypeVar("_E", bound=Event)
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,8 @@ def catalog() -> Mapping[str, EventClass]:
 
 
 def is_newer_major(type_: str) -> bool:
-    """Whether *type_* is a known event in a major this build does not know."""
-    stem, _, _ = type_.rpartition(".v")
-    return type_ not in catalog() and any(t.rpartition(".v")[0] == stem for t in catalog())
+    """Whether *type_* (`….v<number>`) is a known event in a later major than this build knows."""
+    stem, _, major = type_.rpartition(".v")
+    split = (known.rpartition(".v") for known in catalog())
+    majors = [int(number) for known, _, number in split if known == stem]
+    return bool(majors) and int(major) > max(majors)

@@ -1,4 +1,4 @@
-"""The byte layouts every derivation and signature here is built from (DESIGN 5.1).
+"""The byte layouts every derivation and signature here is built from.
 
 Length prefixes keep two different field lists from ever giving the same bytes.
 """

@@ -1,9 +1,10 @@
 """The CloudEvents 1.0 envelope around every event, structured JSON."""
 
 from datetime import datetime
-from typing import Annotated, Generic, Literal, TypeVar
+from functools import cache
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, create_model
 
 from bus_schemas.event import Contract, Event
 from bus_schemas.fields import Utc
@@ -15,20 +16,24 @@ MAX_BYTES = 64 * 1024
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 EventId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+Source = Annotated[str, Field(pattern=r"^/(servers|platform)/[a-z0-9-]{1,63}$")]
 
 
 class Envelope(Contract, Generic[E_co]):
-    """CloudEvents 1.0 attributes, our four extensions, and the event as `data`."""
+    """CloudEvents 1.0 attributes, our three extensions, and the event as `data`."""
 
-    specversion: Literal["1.0"] = "1.0"
+    specversion: Literal["1.0"]
+    """Version of CloudEvents."""
     id: EventId
     """UUIDv7, or UUIDv5 where two makers must agree; also sent as `Nats-Msg-Id`."""
-    source: Annotated[str, Field(pattern=r"^/(servers|platform)/[a-z0-9-]{1,63}$")]
+    source: Source
     """Who wrote it; must agree with the subject, else the message is parked."""
     type: str
+    """Which event `data` is, and in which major."""
     time: Utc
     """When the writer made it. Nothing is ordered by it."""
     datacontenttype: Literal["application/json"] = "application/json"
+    """Media type of `data`."""
     correlationid: EventId
     """Shared by everything that one action set off."""
     causationid: EventId | None = None
@@ -36,6 +41,24 @@ class Envelope(Contract, Generic[E_co]):
     severitynumber: Literal[9, 13] | None = None
     """Banner events only: 9 blue, 13 amber."""
     data: SerializeAsAny[E_co]
+    """The event itself."""
+
+
+@cache
+def envelope_model(event: type[Event]) -> type[Envelope[Event]]:
+    """Return the one envelope class of *event*, with `type` and `data` fixed.
+
+    Writing and reading share it, so an envelope equals the one its bytes decode to.
+    """
+    generic: Any = Envelope  # pydantic subscribes it at run time, mypy would read a type
+    kind: Any = Literal[event.type]
+    model = create_model(
+        f"{event.__name__}Envelope",
+        __base__=generic[event],
+        __doc__=event.__doc__,
+        type=(kind, Field(description=Envelope.model_fields["type"].description)),
+    )
+    return cast("type[Envelope[Event]]", model)
 
 
 def wrap(
@@ -52,7 +75,8 @@ def wrap(
     """
     ids = event.template.parse(event.subject)
     severity = getattr(event, "severity", None)
-    return Envelope[Event](
+    return envelope_model(type(event))(
+        specversion="1.0",
         id=id_,
         source=event.writer.source_for(ids),
         type=event.type,

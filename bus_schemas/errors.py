@@ -6,6 +6,7 @@ ledger: skipping would lose facts for good, so it stops and says what to do. Eve
 is trouble on the way (network, disk) and worth a retry.
 
 No error here ever carries a payload or a secret: `detail` names fields and reasons only.
+Errors compare by identity (`eq=False`): a dataclass that compares by value cannot be hashed.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ class ByokError(Exception):
     """Root of every error this system raises on purpose."""
 
 
-@dataclass
+@dataclass(eq=False)
 class ContractError(ByokError):
     """A message breaks the contract; park it, do not retry."""
 
@@ -28,7 +29,7 @@ class ContractError(ByokError):
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
-@dataclass
+@dataclass(eq=False)
 class ReaderMustStop(ByokError):
     """Going on would skip facts that this build cannot understand, or read a foreign ledger."""
 
@@ -43,7 +44,7 @@ class ReaderMustStop(ByokError):
         return f"stopped at ledger sequence {self.position} ({self.reason}): {self.remedy}"
 
 
-@dataclass
+@dataclass(eq=False)
 class Refused(ByokError):
     """An honest request was checked and turned down; asking again changes nothing."""
 

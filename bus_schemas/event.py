@@ -66,4 +66,4 @@ class ServerFact(Event):
     incarnation: Counter
     """How often the evaluator has unlocked this server; grows at every start."""
     n: Counter
-    """Stored counter of this server's facts; with `incarnation` it orders and de-duplicates them."""
+    """Stored counter of this server's facts; with `incarnation` it orders them, each once."""

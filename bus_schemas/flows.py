@@ -2,18 +2,19 @@
 
 A row says that *role* may perform *act* on *subject*. Servers and readers sit in accounts of
 their own and reach the core only through imports: within one account NATS never checks a reply
-subject, so a server could have a PubAck stored under a neighbour's subject (DESIGN 4).
+subject, so a server could have a PubAck stored under a neighbour's subject.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from bus_schemas import requests
 from bus_schemas.catalog import catalog
 from bus_schemas.event import Writer
 from bus_schemas.streams import BANNERS, CONFIG, HEALTH, LEDGER, PARKED, RATCHET, Stream
 from bus_schemas.subjects import SubjectTemplate
-
 
 API = "$JS.API"
 """Prefix of the JetStream API."""
@@ -60,7 +61,6 @@ class Role(StrEnum):
             return Account.READERS
         return Account.CORE
 
-
     @property
     def api(self) -> str:
         """Prefix under which this role reaches the JetStream API."""
@@ -100,17 +100,20 @@ class Flow:
     stream: Stream | None = None
 
 
-_WRITERS: dict[Writer, tuple[Role, ...]] = {
-    Writer.SERVER: (Role.SERVER,),
-    Writer.ISSUER: (Role.ISSUER,),
-    Writer.CONFIG: (Role.CONFIG,),
-    Writer.EVALUATOR: (Role.EVALUATOR,),
-    Writer.FINGERPRINT: (Role.FINGERPRINT,),
-    Writer.HEALTH: (Role.HEALTH,),
-    Writer.API: (Role.API,),
-    Writer.CLOCK: (Role.FINGERPRINT, Role.HEALTH),
-    Writer.READER: (Role.CONFIG, Role.EVALUATOR, Role.FINGERPRINT, Role.HEALTH, Role.API),
-}
+WRITERS: Mapping[Writer, tuple[Role, ...]] = MappingProxyType(
+    {
+        Writer.SERVER: (Role.SERVER,),
+        Writer.ISSUER: (Role.ISSUER,),
+        Writer.CONFIG: (Role.CONFIG,),
+        Writer.EVALUATOR: (Role.EVALUATOR,),
+        Writer.FINGERPRINT: (Role.FINGERPRINT,),
+        Writer.HEALTH: (Role.HEALTH,),
+        Writer.API: (Role.API,),
+        Writer.CLOCK: (Role.FINGERPRINT, Role.HEALTH),
+        Writer.READER: (Role.CONFIG, Role.EVALUATOR, Role.FINGERPRINT, Role.HEALTH, Role.API),
+    }
+)
+"""Which roles may write as each writer."""
 
 _LEDGER_READERS = (
     Role.ISSUER,
@@ -127,7 +130,7 @@ def _stores() -> list[Flow]:
     """One row per event family and writer, taken from the event classes themselves."""
     rows: dict[tuple[Role, str], Flow] = {}
     for cls in catalog().values():
-        for role in _WRITERS[cls.writer]:
+        for role in WRITERS[cls.writer]:
             rows[role, cls.template.pattern] = Flow(role, Act.STORE, cls.template)
     return list(rows.values())
 

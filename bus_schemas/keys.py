@@ -16,7 +16,7 @@ from pydantic import AfterValidator, StringConstraints
 from bus_schemas.encoding import lp, u64
 from bus_schemas.errors import Refused
 from bus_schemas.event import Contract
-from bus_schemas.fields import ID_PATTERN, Key32, ServerId, Signature, Utc
+from bus_schemas.fields import ID_PATTERN, Key32, Meaning, ServerId, Signature, Utc
 
 _FINGERPRINT_LENGTH = 20
 _SIGN_BIT_OFF = (1 << 255) - 1
@@ -38,8 +38,9 @@ def _whole_seconds(at: datetime) -> datetime:
     return at
 
 
-KeyId = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
-"""Names one sealing key of a server."""
+KeyId = Annotated[
+    str, StringConstraints(pattern=ID_PATTERN), Meaning("Names one sealing key of a server.")
+]
 
 
 def owner_fingerprint(owner_public_key: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, PlainSerializer, SecretStr, SerializationInfo
 
 from bus_schemas.event import Contract
 from bus_schemas.fields import Key32, Nkey, OwnerId, Reason, ServerId, ShortText
@@ -15,6 +15,23 @@ ENROL = SubjectTemplate("byok.v1.enrol")
 Jwt = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$")]
 
 
+_REVEAL = object()
+"""Serialization context that only `reveal_json` hands over."""
+
+
+def _shown(secret: SecretStr, info: SerializationInfo) -> str:
+    return secret.get_secret_value() if info.context is _REVEAL else str(secret)
+
+
+OneTimeSecret = Annotated[SecretStr, PlainSerializer(_shown, when_used="json")]
+"""Prints as stars; only `reveal_json` writes it out."""
+
+
+def reveal_json(message: Contract) -> bytes:
+    """Return the JSON of *message with its secrets in it*: to send or to print it, once."""
+    return message.model_dump_json(context=_REVEAL).encode()
+
+
 class EvaluatorKeys(Contract):
     """The evaluator's two public keys, which a server pins when it enrols."""
 
@@ -25,10 +42,10 @@ class EvaluatorKeys(Contract):
 
 
 class EnrolRequest(Contract):
-    """The public halves of the keys a new server made, with its one-time secret."""
+    """The public halves of the keys a new server made; sent as `reveal_json` writes it."""
 
     server_id: ServerId
-    secret: SecretStr
+    secret: OneTimeSecret
     """From the join token; single use, an hour. Only its hash is kept."""
     nkey: Nkey
     identity_key: Key32

@@ -169,6 +169,7 @@ class SealContext(Contract, extra="forbid"):
     provider: ProviderId
     kind: CredentialKind
     revision: Counter
+    """The slot's revision that this sealing makes."""
     not_after: CounterFromZero
     """Seconds since the Unix epoch; the server accepts it until then."""
     envelope_id: Annotated[
@@ -181,6 +182,7 @@ class SealedEnvelope(SealContext):
     """A sealed credential as it crosses the platform."""
 
     v: Literal[1]
+    """Version of this layout; it also fixes the suite."""
     sender_public_key: Key32
     """The owner's Ed25519 key. Good for nothing until it is found among the pinned ones."""
     enc: Annotated[bytes, Field(min_length=ENC_LENGTH, max_length=ENC_LENGTH)]

@@ -1,7 +1,7 @@
 """Every JetStream stream, declared once; `deploy/nats/streams.json` is generated from here.
 
 Streams that servers write to leave rollup, message TTL, schedules, counters and atomic batches
-off: with rollup allowed, one server's header would erase everybody's facts (DESIGN 3).
+off: with rollup allowed, one server's header would erase everybody's facts.
 """
 
 from dataclasses import dataclass
@@ -44,6 +44,10 @@ class Stream:
             "allow_direct": True,
             "allow_rollup_hdrs": False,
             "allow_msg_ttl": self.message_ttl,
+            "allow_msg_schedules": False,
+            "allow_msg_counter": False,
+            "allow_atomic": False,
+            "allow_batched": False,
             "deny_delete": True,
             "deny_purge": not self.may_purge,
         }
@@ -86,9 +90,7 @@ LEDGER = Stream(
     max_bytes=16 * _GIB,
 )
 HEALTH = Stream("BYOK_HEALTH", ("byok.v1.health.*",), 1 * _DAY, 1 * _GIB, max_per_subject=1)
-BANNERS = Stream(
-    "BYOK_BANNERS", ("byok.v1.banner.*.*",), 400 * _DAY, 4 * _GIB, max_per_subject=64
-)
+BANNERS = Stream("BYOK_BANNERS", ("byok.v1.banner.*.*",), 400 * _DAY, 4 * _GIB, max_per_subject=64)
 PARKED = Stream("BYOK_PARKED", ("byok.v1.parked.*",), 90 * _DAY, 1 * _GIB)
 RATCHET = Stream("BYOK_RATCHET", ("byok.v1.ratchet.*",), 0, 1 * _GIB, max_per_subject=1)
 

@@ -8,8 +8,8 @@ from functools import cached_property
 from bus_schemas.errors import ContractError
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
-_TOKEN = r"[a-z0-9-]{1,63}"
-_BANNER_TOKEN = r"[a-z0-9_-]{1,160}"
+_ID = r"[a-z0-9-]{1,63}"
+_BANNER_ID = r"[a-z0-9_-]{1,160}"
 
 
 @dataclass(frozen=True)
@@ -61,5 +61,4 @@ class SubjectTemplate:
 
 
 def _hole(name: str) -> str:
-    token = _BANNER_TOKEN if name == "banner_id" else _TOKEN
-    return f"(?P<{name}>{token})"
+    return f"(?P<{name}>{_BANNER_ID if name == 'banner_id' else _ID})"

@@ -1,4 +1,4 @@
-"""What a person sees: `byok.v1.banner.{owner_id}.{banner_id}` (DESIGN 7), and their answers."""
+"""What a person sees: `byok.v1.banner.{owner_id}.{banner_id}`, and their answers."""
 
 from datetime import date
 from enum import StrEnum
@@ -11,6 +11,7 @@ from bus_schemas.fields import (
     Basis,
     Counter,
     CounterFromZero,
+    Meaning,
     OwnerId,
     ServerId,
     ShortText,
@@ -22,8 +23,11 @@ from bus_schemas.subjects import SubjectTemplate
 BANNER = SubjectTemplate("byok.v1.banner.{owner_id}.{banner_id}")
 DISMISSAL = SubjectTemplate("byok.v1.dismissal.{owner_id}")
 
-BannerId = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,160}$")]
-"""`{server_id}_{slot_id}_{code}` in lower case; without a slot its place is empty."""
+BannerId = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9_-]{1,160}$"),
+    Meaning("`{server_id}_{slot_id}_{code}` in lower case; without a slot its place is empty."),
+]
 
 
 class Severity(StrEnum):
@@ -65,7 +69,7 @@ class BannerCode(StrEnum):
 
     @property
     def severity(self) -> Severity:
-        """The table of DESIGN 7."""
+        """How much it matters, whoever it is about."""
         return Severity.LOW if self in _LOW else Severity.HIGH
 
 
@@ -105,7 +109,8 @@ class BannerEvent(Event):
     owner_id: OwnerId
     banner_id: BannerId
     server_id: ServerId
-    slot_id: SlotId | None
+    slot_id: SlotId | None = None
+    """The slot it is about; absent where it is about the server itself."""
     code: BannerCode
     severity: Severity
     colour: Colour
@@ -141,7 +146,9 @@ class BannerDismissed(BannerEvent):
     state: ClassVar[BannerState] = BannerState.DISMISSED
 
     dismissed_by: ShortText
+    """Who asked for it, as their session or token calls them."""
     why: ShortText
+    """Their words."""
 
 
 class BannerReopened(BannerEvent):
@@ -173,7 +180,9 @@ class DismissalRequested(Event):
     banner_revision: Counter
     """The revision the person looked at; a newer holder is not covered."""
     who: ShortText
+    """The person, as their session or token calls them."""
     why: ShortText
+    """Their words; may be empty."""
 
 
 class DismissalUndone(Event):
@@ -187,3 +196,4 @@ class DismissalUndone(Event):
     owner_id: OwnerId
     banner_id: BannerId
     who: ShortText
+    """The person, as their session or token calls them."""

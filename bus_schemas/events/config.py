@@ -10,6 +10,7 @@ from bus_schemas.fields import (
     Counter,
     CounterFromZero,
     CredentialKind,
+    Meaning,
     OwnerId,
     ProviderId,
     RotationId,
@@ -21,7 +22,11 @@ from bus_schemas.fields import (
 from bus_schemas.sealed import SealedEnvelope
 from bus_schemas.subjects import SubjectTemplate
 
-OrderKind = Annotated[str, Field(pattern=r"^(stop-slot|resume-slot|lock)$")]
+OrderKind = Annotated[
+    str,
+    Field(pattern=r"^(stop-slot|resume-slot|lock)$"),
+    Meaning("Stop and lock may be ordered by owner or platform, resume by the owner only."),
+]
 
 
 class DesiredSlot(Contract):
@@ -68,7 +73,9 @@ class ConfigDesired(Event):
     generation: Counter
     """Counts the versions of this document; a lower one than known is ignored."""
     slots: Annotated[tuple[DesiredSlot, ...], Field(max_length=64)]
+    """Every slot that should hold a credential; one that is not listed should be empty."""
     orders: Annotated[tuple[Order, ...], Field(max_length=64)] = ()
+    """Signed instructions still in force, the newest last."""
 
 
 class ConfigRequested(Event):
@@ -82,6 +89,7 @@ class ConfigRequested(Event):
     server_id: ServerId
     owner_id: OwnerId
     generation: Counter
+    """The generation of the desired document that the change went into."""
     slot: DesiredSlot
 
 

@@ -1,4 +1,4 @@
-"""Unlocks, owner keys and the evaluator's ratchet (DESIGN 5.2)."""
+"""Unlocks, owner keys and the evaluator's ratchet."""
 
 from datetime import date
 from typing import Annotated, ClassVar
@@ -32,6 +32,7 @@ class ServerUnlocked(Event):
 
     server_id: ServerId
     incarnation: Counter
+    """How often this server has been unlocked, this time included."""
 
 
 class UnlockRefused(Event):
@@ -83,9 +84,9 @@ class RatchetAdvanced(Event):
     server_id: ServerId
     committed: CounterFromZero
     """Generation whose check is committed; 0 before the first unlock."""
-    committed_check: Key32 | None
+    committed_check: Key32 | None = None
     """chk of the committed generation; none before the first unlock."""
-    pending_check: Key32 | None
+    pending_check: Key32 | None = None
     """chk of the next generation, announced with an unlock and not yet committed."""
     unlocks: Annotated[tuple[CounterFromZero, ...], Field(max_length=64)] = ()
     """Unix seconds of the unlocks in the last hour, for the hourly limit."""
@@ -103,6 +104,7 @@ class OwnerKeyRegistered(Event):
     public_key: Key32
     fingerprint: KeyFingerprint
     label: ShortText
+    """What the owner calls this key."""
 
 
 class OwnerKeyRemoved(Event):

@@ -12,7 +12,7 @@ from bus_schemas.subjects import SubjectTemplate
 FINGERPRINT = SubjectTemplate("byok.v1.fingerprint.{server_id}")
 
 MAX_SLOTS = 64
-"""Slots one server may hold (DESIGN 5.4); more is counted and dropped."""
+"""Slots one server may hold; more is counted and dropped."""
 
 
 class FingerprintObserved(ServerFact):
@@ -53,6 +53,7 @@ class HeldRevision(Contract):
 
     slot_id: SlotId
     revision: Counter
+    """A revision in the vault, whether current, pending or previous."""
 
 
 class FingerprintRenewed(ServerFact):
@@ -66,3 +67,4 @@ class FingerprintRenewed(ServerFact):
     since: ClassVar[date] = date(2026, 11, 23)
 
     held: Annotated[tuple[HeldRevision, ...], Field(max_length=2 * MAX_SLOTS)]
+    """At most two revisions of each slot."""

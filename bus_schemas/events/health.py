@@ -46,9 +46,11 @@ class HealthReported(ServerFact):
     observed_generation: CounterFromZero
     """Generation of the desired document the server acts on."""
     runtime_version: Annotated[str, Field(pattern=r"^[0-9A-Za-z.+-]{1,32}$")]
+    """Version of the server's own software."""
     outbox_depth: CounterFromZero
     """Facts not yet acknowledged by the ledger."""
     slots: Annotated[tuple[SlotHealth, ...], Field(max_length=MAX_SLOTS)]
+    """Every slot of the desired document or the vault."""
 
 
 class Transition(StrEnum):

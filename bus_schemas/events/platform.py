@@ -73,5 +73,7 @@ class MessageParked(Event):
     stream: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
     """The stream's name in lower case with `-` for `_`, as it stands in the subject."""
     sequence: Counter
+    """Where in that stream the message lies."""
     reader: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
+    """The handler that could not use it; others may have parked it too."""
     reason: Reason

@@ -31,6 +31,7 @@ class RotationStep(ServerFact):
 
     slot_id: SlotId
     revision: Counter
+    """The revision this step is about."""
     rotation_id: RotationId
     observed_generation: CounterFromZero
     """Generation of the desired document the server acted on."""
@@ -82,7 +83,7 @@ class CredentialDrained(RotationStep):
 
 
 class CredentialRetired(RotationStep):
-    """This revision is gone from the vault and is never used again."""
+    """A revision is gone from the vault and is never used again."""
 
     type: ClassVar[str] = "byok.credential.retired.v1"
     since: ClassVar[date] = date(2026, 11, 23)
@@ -117,6 +118,7 @@ class SealingKeyPublished(ServerFact):
     since: ClassVar[date] = date(2026, 11, 23)
 
     signed_key: SignedSealingKey
+    """The new key; the one before it opens what was already on its way for a day more."""
 
 
 class PinsChanged(ServerFact):
@@ -127,3 +129,4 @@ class PinsChanged(ServerFact):
     since: ClassVar[date] = date(2026, 11, 23)
 
     pinned: Annotated[tuple[KeyFingerprint, ...], Field(max_length=64)]
+    """Fingerprints of all of them, as `byok-vps trust list` prints them."""

@@ -72,6 +72,7 @@ class Bus:
         self._client: Client | None = None
         self._listeners: list[tuple[str, str, Listener]] = []
         self._ready = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._closing = False
         self._rebuilding: asyncio.Task[None] | None = None
         self._on_ready: list[Callable[[], None]] = []
@@ -136,7 +137,11 @@ class Bus:
             await self._client.subscribe(subject, queue=queue, cb=listener)
 
     async def renew(self) -> None:
-        """Sign in anew with the current credentials, without losing a buffered message."""
+        """Sign in anew with the current credentials, without losing a buffered message.
+
+        While there is no client, the next attempt to build one comes at once.
+        """
+        self._hurry.set()
         if self._client is not None:
             await self._client.force_reconnect()
 
@@ -207,11 +212,14 @@ class Bus:
     async def _rebuild(self) -> None:
         delay = _FIRST_DELAY
         while not self._closing:
+            self._hurry.clear()
             try:
                 self._client = await self._build()
             except (BusUnavailable, BusDenied) as error:
                 _log.warning("bus_rebuild", user=self._name, error=str(error), seconds=delay)
-                await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay * random.uniform(0.5, 1.5)):  # noqa: S311
+                        await self._hurry.wait()
                 delay = min(2 * delay, _LONGEST_DELAY)
             else:
                 self._became_ready()

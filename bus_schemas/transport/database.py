@@ -1,14 +1,20 @@
 """SQLite as every store here uses it: one writer, whole transactions, durable commits."""
 
+import asyncio
 import contextlib
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import aiosqlite
 
 from bus_schemas.errors import ByokError
+
+_one_at_a_time: WeakKeyDictionary[aiosqlite.Connection, asyncio.Lock] = WeakKeyDictionary()
+"""A connection has one transaction: two tasks inside one would commit each other's halves, and a
+pump would send events that are not committed yet."""
 
 
 class StorageFull(ByokError):
@@ -38,15 +44,17 @@ async def open_database(path: Path, schema: str) -> aiosqlite.Connection:
 @contextlib.asynccontextmanager
 async def transaction(database: aiosqlite.Connection) -> AsyncIterator[None]:
     """All or nothing. Raises StorageFull (old state whole) instead of SQLite's own error."""
-    with _full_disk_told(None):
-        await database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            await database.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # a full disk may have rolled back already
-                await database.execute("ROLLBACK")
-            raise
+    lock = _one_at_a_time.setdefault(database, asyncio.Lock())
+    async with lock:
+        with _full_disk_told(None):
+            await database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                await database.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # a full disk may have rolled back already
+                    await database.execute("ROLLBACK")
+                raise
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from bus_schemas.codec import encode
 from bus_schemas.envelope import Envelope
 from bus_schemas.event import Event
 from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.database import StorageFull, transaction
 from bus_schemas.transport.jetstream import StreamError, store_raw
 
 _log = structlog.get_logger(__name__)
@@ -75,7 +76,7 @@ class OutboxPump:
             try:
                 while await self._send_batch():
                     delay = _FIRST_DELAY
-            except (BusUnavailable, StreamError) as error:
+            except (BusUnavailable, StreamError, StorageFull) as error:
                 _log.warning("outbox_waits", error=str(error), seconds=delay)
                 await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
                 delay = min(2 * delay, _LONGEST_DELAY)
@@ -85,12 +86,14 @@ class OutboxPump:
 
     async def _send_batch(self) -> bool:
         query = "SELECT position, subject, event_id, body FROM outbox ORDER BY position LIMIT ?"
-        async with self._database.execute(query, (self._in_flight,)) as rows:
-            batch = list(await rows.fetchall())
+        async with transaction(self._database):  # sees committed events only
+            rows = await self._database.execute_fetchall(query, (self._in_flight,))
+        batch = list(rows)
         if not batch:
             return False
         await asyncio.gather(
             *(store_raw(self._bus, subject, event_id, body) for _, subject, event_id, body in batch)
         )
-        await self._database.execute("DELETE FROM outbox WHERE position <= ?", (batch[-1][0],))
+        async with transaction(self._database):
+            await self._database.execute("DELETE FROM outbox WHERE position <= ?", (batch[-1][0],))
         return True

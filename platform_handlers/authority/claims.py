@@ -13,9 +13,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from bus_schemas.encoding import to_base64url
+from bus_schemas.encoding import from_base64url, to_base64url
 from bus_schemas.flows import Account, Role
 from bus_schemas.nkeys import KeyType, public_nkey
+from bus_schemas.requests import ENROL
 from platform_handlers.authority.permissions import Direction, Need, Permissions
 
 _HEADER = {"typ": "JWT", "alg": "ed25519-nkey"}
@@ -62,7 +63,7 @@ def mint_account(
     """Return an account JWT signed by the operator.
 
     *issued_at* must grow with every version of an account: of two equal ones a node may roll the
-    older back over the newer on the whole cluster (DESIGN 4).
+    older back over the newer on the whole cluster.
     """
     nats = {
         "type": "account",
@@ -143,6 +144,12 @@ def _mint(  # noqa: PLR0913 (the claims of RFC 7519 one by one)
     return f"{signed}.{to_base64url(key.sign(signed.encode()))}"
 
 
+def issued_at(jwt: str) -> int:
+    """Return the `iat` of a JWT of our own making, in Unix seconds."""
+    claims = json.loads(from_base64url(jwt.split(".")[1]))
+    return int(claims["iat"])
+
+
 def _json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
 
@@ -192,10 +199,15 @@ def _export(need: Need) -> dict[str, Any]:
 
 
 def _import(need: Need, plan: AccountPlan) -> dict[str, Any]:
-    return {
+    imported = {
         "name": need.subject.wildcard,
         "subject": need.subject.wildcard,
         "local_subject": need.local(Account(plan.name)).wildcard,
         "account": plan.imports_from,
         "type": "service" if need.direction is Direction.PUB else "stream",
     }
+    if need.subject == ENROL:
+        # nats-server then names the caller's address in `Nats-Request-Info`: a join token must
+        # tell from where it was used.
+        imported["share"] = True
+    return imported

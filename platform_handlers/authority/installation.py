@@ -5,7 +5,7 @@
     DIR/roles/       one credentials file per platform role
     DIR/evaluator/   the evaluator's keys and state: a process and uid of its own
     DIR/platform/    the handlers' databases, the API's TLS pair
-    DIR/public/      ca.pem and evaluator.json, which anybody may have
+    DIR/public/      ca.pem, evaluator.json and bus.url, which anybody may have
 """
 
 import secrets
@@ -83,6 +83,16 @@ class Installation:
         """The evaluator's public keys, which every server pins at enrolment."""
         return self.root / "public" / "evaluator.json"
 
+    @property
+    def bus_url(self) -> Path:
+        """Where the bus listens, as one line `tls://host:port`."""
+        return self.root / "public" / "bus.url"
+
+    @property
+    def system_credentials(self) -> Path:
+        """The system account's user: pushes account claims, looks at connections."""
+        return self.root / "roles" / "system.creds"
+
     def credentials(self, role: Role) -> Path:
         """Return the credentials file of a platform role."""
         return self.root / "roles" / f"{role.value}.creds"
@@ -117,7 +127,7 @@ class InitPlan:
 
     bus: BusAddress
     hosts: Sequence[str] = ("localhost", "127.0.0.1")
-    """Names and addresses that the TLS certificates are good for."""
+    """Names and addresses that the TLS certificates are good for; clients are told the first."""
 
 
 def initialise(root: Path, plan: InitPlan, *, now: int) -> Installation:
@@ -141,11 +151,18 @@ def initialise(root: Path, plan: InitPlan, *, now: int) -> Installation:
         installation.nats / "jetstream-key.conf",
         jetstream_key_configuration(secrets.token_urlsafe(32)).encode(),
     )
+    if plan.bus.port > 0:
+        write_bus_url(installation, f"tls://{plan.hosts[0]}:{plan.bus.port}")
     configuration = server_configuration(
         str(installation.nats), plan.bus, system_account=installation.account_id(_SYSTEM)
     )
     write_private(installation.nats / "nats-server.conf", configuration.encode())  # last: "done"
     return installation
+
+
+def write_bus_url(installation: Installation, url: str) -> None:
+    """Remember where the bus listens; `byok nats run` says it anew when the kernel chose."""
+    write_private(installation.bus_url, f"{url}\n".encode())
 
 
 def account_plans(
@@ -237,7 +254,7 @@ def _make_role_credentials(installation: Installation, now: int) -> None:
     )
     jwt = claims.mint_system_user(installation.account_key(_SYSTEM), user)
     text = Credentials(jwt, seed_nkey(key, KeyType.USER)).to_text()
-    write_private(installation.root / "roles" / "system.creds", text.encode())
+    write_private(installation.system_credentials, text.encode())
 
 
 def user_credentials(

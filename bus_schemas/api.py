@@ -1,0 +1,168 @@
+"""What the HTTPS API says: the shapes that the platform serves and the owner's machine reads.
+
+Pure. Bytes are base64url, instants RFC 3339 in UTC. Errors are problem documents (RFC 9457).
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from bus_schemas.event import Contract
+from bus_schemas.events.banner import BannerCode, BannerId, BannerState, Colour, Severity, Sharing
+from bus_schemas.fields import (
+    Counter,
+    CounterFromZero,
+    CredentialKind,
+    Key32,
+    KeyFingerprint,
+    OwnerId,
+    ProviderId,
+    Reason,
+    ServerId,
+    ShortText,
+    SlotId,
+    Utc,
+)
+from bus_schemas.keys import SignedSealingKey
+from bus_schemas.sealed import SealedEnvelope
+
+PROBLEM_TYPE = "application/problem+json"
+
+
+class SlotStep(StrEnum):
+    """How far the newest credential of a slot has come; all but `sent` are the server's words."""
+
+    SENT = "sent"
+    STORED = "stored"
+    REJECTED = "rejected"
+    VERIFIED = "verified"
+    IN_USE = "in-use"
+    DRAINED = "drained"
+    RETIRED = "retired"
+    ABORTED = "aborted"
+    NEEDS_KEY = "needs-key"
+
+
+class StepView(Contract):
+    """One step and when it was taken."""
+
+    step: SlotStep
+    revision: CounterFromZero
+    """Revision the step is about; 0 where the server holds none."""
+    at: Utc
+    """When the step was reported; for `sent` when the platform took the envelope."""
+    reason: Reason | None = None
+    """Why, for `rejected`, `aborted` and `needs-key`; the provider's verdict for `verified`."""
+
+
+class SlotView(Contract):
+    """One slot of one server, as its owner may see it."""
+
+    slot_id: SlotId
+    provider: ProviderId
+    kind: CredentialKind
+    revision: CounterFromZero
+    """The newest sealed revision; the next sealing names it as its `base_revision`."""
+    steps: Annotated[tuple[StepView, ...], Field(min_length=1, max_length=32)]
+    """What happened to the newest revision, oldest first."""
+
+    @property
+    def latest(self) -> StepView:
+        """The step that holds now."""
+        return self.steps[-1]
+
+
+class ServerView(Contract):
+    """One server, as its owner may see it."""
+
+    server_id: ServerId
+    active: bool
+    """False once it was revoked."""
+    identity_key: Key32 | None
+    """Ed25519 public key; none before the server has enrolled. Compare its fingerprint."""
+    fingerprint: KeyFingerprint | None
+    """What `byok-vps fingerprint` prints on the server's console; clients compute their own."""
+    sealing_key: SignedSealingKey | None
+    """What to seal to; none before the server's first unlock. Check its signature."""
+    slots: tuple[SlotView, ...] = ()
+
+
+class ServerList(Contract):
+    """Answer of `GET /api/servers`."""
+
+    owner_id: OwnerId
+    servers: tuple[ServerView, ...]
+
+
+class SealedSubmission(Contract, extra="forbid"):
+    """Body of `POST /api/servers/{id}/slots/{slot}`."""
+
+    envelope: SealedEnvelope
+    base_revision: CounterFromZero
+    """The newest revision the sealer knew of, 0 for a new slot; a stale one is refused (409)."""
+
+
+class Accepted(Contract):
+    """Answer to a sealed credential: it is on its way, and nothing more is claimed."""
+
+    generation: Counter
+    """Generation of the server's desired document that asks for it."""
+
+
+class BannerView(Contract):
+    """One banner with its words, as its owner may see it."""
+
+    banner_id: BannerId
+    server_id: ServerId
+    slot_id: SlotId | None
+    code: BannerCode
+    severity: Severity
+    colour: Colour
+    state: BannerState
+    revision: Counter
+    """Name it in a dismissal: it says what was seen."""
+    sharing: Sharing
+    since_time: Utc
+    """When it was last raised from nothing."""
+    changed_at: Utc
+    """When this state was told."""
+    title: ShortText
+    explanation: Annotated[str, Field(max_length=4000)]
+    what_to_do: ShortText
+    dismissed_by: ShortText | None = None
+    why: ShortText | None = None
+    """The owner's reason, of a dismissed banner."""
+
+
+class BannerList(Contract):
+    """Answer of `GET /api/banners`, and the `snapshot` event of the stream."""
+
+    banners: tuple[BannerView, ...]
+    """Open ones first, amber before blue, newest first."""
+    cursor: CounterFromZero
+    """Give it to the stream (`?cursor=`) to hear what came after."""
+
+
+class Dismissal(Contract, extra="forbid"):
+    """Body of `POST /api/banners/{id}/dismissal`."""
+
+    revision: Counter
+    """The revision the person looked at; a newer holder is not covered."""
+    why: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class Problem(Contract):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    """`urn:byok:problem:<code>`; stable."""
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: str
+    """Which id, what was wrong and what to do."""
+
+    @property
+    def code(self) -> str:
+        """The last part of `type`."""
+        return self.type.rpartition(":")[2]

@@ -1,0 +1,1 @@
+"""What people see: a banner's lifecycle, its words, the board, and the feed that keeps it live."""

@@ -1,0 +1,191 @@
+"""What each banner says to a person: a title, what is the matter, and what to do next.
+
+Pure. The words stand alone: whoever sees neither colour nor icon still knows how much it matters.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from bus_schemas.events import BannerEvent
+from bus_schemas.events.banner import BannerCode, Severity, Sharing
+from bus_schemas.fields import Basis
+
+_NAMED = 3
+"""Servers named in a sentence; the rest are counted."""
+_EXACT_TO = 20
+
+SEVERITY_WORDS: Final[Mapping[Severity, str]] = {
+    Severity.HIGH: "Needs attention",
+    Severity.LOW: "For your information",
+}
+
+_OTHER_OWNERS: Final[Mapping[int, str]] = {
+    1: "another customer",
+    2: "2 to 5 other customers",
+    6: "6 to 20 other customers",
+    21: "21 to 100 other customers",
+    101: "more than 100 other customers",
+}
+
+
+@dataclass(frozen=True)
+class Words:
+    """What to show of one banner."""
+
+    title: str
+    explanation: str
+    what_to_do: str
+
+
+def words_for(banner: BannerEvent) -> Words:
+    """Return the sentences for *banner*."""
+    return _WORDS[banner.code](banner)
+
+
+def _place(banner: BannerEvent) -> str:
+    slot = f"slot {banner.slot_id} of " if banner.slot_id else ""
+    return f"{slot}{banner.server_id}"
+
+
+def _also_on(sharing: Sharing) -> str:
+    """Say who else holds it; never who another owner is."""
+    parts = []
+    if sharing.own_servers_total or sharing.own_servers:
+        parts.append(_own(sharing))
+    if sharing.other_owners:
+        parts.append(f"on servers of {_OTHER_OWNERS[sharing.other_owners]}")
+    return " and ".join(parts) or "elsewhere"
+
+
+def _company(banner: BannerEvent) -> str:
+    """Name the server and its one partner, or say that there are others."""
+    own, total = banner.sharing.own_servers, banner.sharing.own_servers_total
+    alone = len(own) == 1 and total <= 1 and not banner.sharing.other_owners
+    return f"{banner.server_id} and {own[0] if alone else 'others'}"
+
+
+def _own(sharing: Sharing) -> str:
+    named = sharing.own_servers[:_NAMED]
+    total = max(sharing.own_servers_total, len(sharing.own_servers))
+    rest = total - len(named)
+    if not named:
+        return f"on {_count(total)} of your other servers"
+    if rest:
+        return f"on {', '.join(named)} and {_count(rest, whole=total)} more of your servers"
+    *first, last = named
+    return f"on {', '.join(first)} and {last}" if first else f"on {last}"
+
+
+def _count(number: int, *, whole: int = 0) -> str:
+    """Numbers above twenty are the lower end of a bucket."""
+    return f"at least {number}" if max(number, whole) > _EXACT_TO else str(number)
+
+
+def _api_key_reuse(banner: BannerEvent) -> Words:
+    foreign = banner.sharing.other_owners > 0
+    return Words(
+        f"{_company(banner)} share one API key",
+        f"The API key in {_place(banner)} is also {_also_on(banner.sharing)}. "
+        "If it has to be revoked, every server that holds it stops at once.",
+        "Unless they are you as well, treat the key as leaked: make a new one, put it in "
+        "with `byok key set`, then revoke the old one."
+        if foreign
+        else "If you share it on purpose, dismiss this. Otherwise give each server a key of its "
+        "own with `byok key set`.",
+    )
+
+
+def _oauth_reuse(banner: BannerEvent) -> Words:
+    where = _also_on(banner.sharing)
+    if Basis.OAUTH_GRANT in banner.sharing.bases:
+        return Words(
+            f"{_company(banner)} will sign each other out",
+            f"The sign-in in {_place(banner)} is also {where}. Refresh tokens are single-use: "
+            "whoever renews first leaves the others signed out.",
+            "Sign in separately on each server. A copied sign-in cannot be shared safely.",
+        )
+    return Words(
+        f"{_company(banner)} share one account",
+        f"The account signed in to {_place(banner)} is also signed in {where}. Each has a sign-in of its "
+        "own, so they keep working, but they draw on the same limits.",
+        "If that is intended, dismiss this. Otherwise sign in with another account.",
+    )
+
+
+def _key_rejected(banner: BannerEvent) -> Words:
+    return Words(
+        f"The provider refuses the key on {banner.server_id}",
+        f"The credential in {_place(banner)} was in use and the provider now turns it down: "
+        "it was revoked, has expired, or the account is closed.",
+        "Look at the provider's console, then put in a working credential with `byok key set`.",
+    )
+
+
+def _rotation_stuck(banner: BannerEvent) -> Words:
+    return Words(
+        f"A rotation on {banner.server_id} does not finish",
+        f"A new credential for {_place(banner)} is waiting and the old one is still in use.",
+        "Do not revoke the old credential yet. Check the new one at the provider and send it again "
+        "with `byok key set`.",
+    )
+
+
+def _rotation_due(banner: BannerEvent) -> Words:
+    return Words(
+        f"Time to renew the key on {banner.server_id}",
+        f"The credential in {_place(banner)} has been in use for about 90 days. "
+        "Nothing stops working; this is only a reminder.",
+        "Make a new credential at the provider, put it in with `byok key set`, and revoke the old "
+        "one once the new one is in use.",
+    )
+
+
+def _clone_suspected(banner: BannerEvent) -> Words:
+    return Words(
+        f"A second copy of {banner.server_id} may exist",
+        f"Somebody asked to unlock {banner.server_id} with an old or second copy of its disk. "
+        "The request was refused.",
+        "If you restored a backup yourself, approve the unlock. If not, replace every credential "
+        "on this server and revoke the old ones.",
+    )
+
+
+def _owner_key_changed(banner: BannerEvent) -> Words:
+    return Words(
+        f"{banner.server_id} obeys other keys than before",
+        f"The list of owner keys that {banner.server_id} accepts credentials from has changed.",
+        "Compare `byok-vps trust list` on the server's console with your own fingerprints. If you "
+        "did not change it, remove the unknown key there.",
+    )
+
+
+def _key_missing(banner: BannerEvent) -> Words:
+    return Words(
+        f"{banner.server_id} has no usable key",
+        f"Nothing usable is in {_place(banner)}, so calls to this provider fail. This happens "
+        "after the server was set up anew, or when a credential never arrived.",
+        "Put a credential in with `byok key set`.",
+    )
+
+
+def _server_silent(banner: BannerEvent) -> Words:
+    return Words(
+        f"{banner.server_id} has gone quiet",
+        f"No health report has come from {banner.server_id} for three intervals. It may be off, "
+        "or cut off from the network; its agent may well go on working.",
+        "Look whether the server runs, then run `byok-vps doctor` on its console.",
+    )
+
+
+_WORDS: Final[Mapping[BannerCode, Callable[[BannerEvent], Words]]] = {
+    BannerCode.API_KEY_REUSE: _api_key_reuse,
+    BannerCode.OAUTH_REUSE: _oauth_reuse,
+    BannerCode.KEY_REJECTED: _key_rejected,
+    BannerCode.ROTATION_STUCK: _rotation_stuck,
+    BannerCode.ROTATION_DUE: _rotation_due,
+    BannerCode.CLONE_SUSPECTED: _clone_suspected,
+    BannerCode.OWNER_KEY_CHANGED: _owner_key_changed,
+    BannerCode.KEY_MISSING: _key_missing,
+    BannerCode.SERVER_SILENT: _server_silent,
+}

@@ -1,0 +1,1 @@
+"""What each server should hold, and how far it has come."""

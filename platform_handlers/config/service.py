@@ -1,0 +1,84 @@
+"""The config handler as a running thing: writer, view, ledger reader, outbox and purger."""
+
+import asyncio
+from typing import Self
+
+import structlog
+
+from bus_schemas.flows import Role
+from bus_schemas.streams import LEDGER
+from bus_schemas.transport.connection import Bus, BusTarget, BusUnavailable
+from bus_schemas.transport.credentials import parse_credentials
+from bus_schemas.transport.database import open_database
+from bus_schemas.transport.jetstream import StreamError
+from bus_schemas.transport.ledger import Batch, LedgerReader, Position
+from bus_schemas.transport.outbox import OUTBOX_SCHEMA, OutboxPump
+from platform_handlers.authority.installation import Installation
+from platform_handlers.config.purger import purge_stored
+from platform_handlers.config.store import FILE_NAME, ConfigStore
+from platform_handlers.config.view import ConfigView
+from platform_handlers.config.writer import ConfigWriter, ServerOwners
+
+_log = structlog.get_logger(__name__)
+
+_PURGE_AGAIN_SECONDS = 5.0
+
+
+class ConfigHandler:
+    """Build it with `open`, ask `writer` and `view`, keep `run` running, then `close`."""
+
+    def __init__(self, store: ConfigStore, pump: OutboxPump, bus: Bus, owners: ServerOwners) -> None:
+        self._store = store
+        self._pump = pump
+        self._bus = bus
+        self._folded = asyncio.Event()
+        self.writer = ConfigWriter(bus, owners)
+        self.view = ConfigView(store, self.writer)
+        self.reader = LedgerReader(bus, LEDGER, "config", self)
+
+    @classmethod
+    async def open(
+        cls, installation: Installation, target: BusTarget, owners: ServerOwners
+    ) -> Self:
+        """Open the store and begin to connect. Raises StorageFull."""
+        path = installation.platform / FILE_NAME
+        credentials = parse_credentials(installation.credentials(Role.CONFIG).read_text())
+        bus = Bus(target, Role.CONFIG.value, lambda: credentials).open_in_background()
+        store = await ConfigStore.open(path)
+        waiting = await open_database(path, OUTBOX_SCHEMA)
+        handler = cls(store, OutboxPump(waiting, bus), bus, owners)
+        handler._waiting = waiting
+        return handler
+
+    async def run(self) -> None:
+        """Read, tell and purge until cancelled. Raises ReaderMustStop."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.reader.run(), name="config reader")
+            tasks.create_task(self._pump.run(), name="config outbox")
+            tasks.create_task(self._keep_purging(), name="config purger")
+
+    async def close(self) -> None:
+        """Close everything."""
+        await self._bus.close()
+        await self._store.close()
+
+    async def position(self) -> Position | None:
+        """Return the store's position (`LedgerStore`)."""
+        return await self._store.position()
+
+    async def apply(self, batch: Batch) -> None:
+        """Fold a batch, then wake those who act on it (`LedgerStore`)."""
+        await self._store.apply(batch)
+        self._folded.set()
+        self._pump.wake()
+
+    async def _keep_purging(self) -> None:
+        while True:
+            self._folded.clear()
+            try:
+                await purge_stored(self._bus, self._store)
+            except (BusUnavailable, StreamError) as error:
+                _log.warning("purge_waits", error=str(error))
+                await asyncio.sleep(_PURGE_AGAIN_SECONDS)
+            else:
+                await self._folded.wait()

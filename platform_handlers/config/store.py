@@ -1,0 +1,167 @@
+"""The config handler's memory: progress, sealing keys and pins, with the offset they belong to."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import aiosqlite
+
+from bus_schemas.events import CredentialStored, PinsChanged, SealingKeyPublished
+from bus_schemas.keys import SignedSealingKey
+from bus_schemas.transport.database import open_database, transaction
+from bus_schemas.transport.ledger import Batch, Fact, Position
+from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
+from bus_schemas.transport.position import POSITION_SCHEMA, read_position, write_position
+from platform_handlers.config.projection import Progress, SlotFact, fold, slot_of
+
+FILE_NAME: Final = "config.db"
+
+_SCHEMA = (
+    """
+CREATE TABLE IF NOT EXISTS progress (
+    server_id TEXT NOT NULL,
+    slot_id TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (server_id, slot_id)
+) STRICT;
+CREATE TABLE IF NOT EXISTS announced (
+    server_id TEXT NOT NULL,
+    what TEXT NOT NULL CHECK (what IN ('sealing-key', 'pins')),
+    incarnation INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (server_id, what)
+) STRICT;
+CREATE TABLE IF NOT EXISTS purges (
+    server_id TEXT NOT NULL,
+    slot_id TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    PRIMARY KEY (server_id, slot_id)
+) STRICT;
+"""
+    + POSITION_SCHEMA
+    + OUTBOX_SCHEMA
+)
+
+
+@dataclass(frozen=True)
+class Purge:
+    """A sealed message that its server has stored: up to *revision* it is needed no more."""
+
+    server_id: str
+    slot_id: str
+    revision: int
+
+
+class ConfigStore:
+    """Folds the ledger (`LedgerStore`) and answers from what it folded."""
+
+    def __init__(self, database: aiosqlite.Connection) -> None:
+        self.database = database
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Open or create the store. Raises StorageFull."""
+        return cls(await open_database(path, _SCHEMA))
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self.database.close()
+
+    async def position(self) -> Position | None:
+        """Return the last committed position."""
+        return await read_position(self.database)
+
+    async def apply(self, batch: Batch) -> None:
+        """Commit the new state, the parked pointers and the position together."""
+        async with transaction(self.database):
+            await self._fold_slots(batch.facts)
+            await self._announce(batch.facts)
+            await self.database.executemany(
+                "INSERT INTO purges VALUES (?, ?, ?) ON CONFLICT (server_id, slot_id)"
+                " DO UPDATE SET revision = max(revision, excluded.revision)",
+                [
+                    (stored.server_id, stored.slot_id, stored.revision)
+                    for stored in (fact.envelope.data for fact in batch.facts)
+                    if isinstance(stored, CredentialStored)
+                ],
+            )
+            await put(self.database, batch.parked)
+            await write_position(self.database, batch.position)
+
+    async def progress(self, server_id: str) -> dict[str, Progress]:
+        """Return the progress of a server's slots, by slot."""
+        found = await self._load([server_id])
+        return {slot_id: progress for (_, slot_id), progress in found.items()}
+
+    async def sealing_key(self, server_id: str) -> SignedSealingKey | None:
+        """Return the newest key the server announced; its signature is the sealer's to check."""
+        body = await self._announced(server_id, "sealing-key")
+        return SignedSealingKey.model_validate_json(body) if body else None
+
+    async def pins(self, server_id: str) -> tuple[str, ...] | None:
+        """Return the fingerprints the server says it obeys; None before it said so."""
+        body = await self._announced(server_id, "pins")
+        return tuple(json.loads(body)) if body else None
+
+    async def purges(self) -> list[Purge]:
+        """Return what waits to be purged."""
+        async with self.database.execute("SELECT * FROM purges LIMIT 256") as rows:
+            return [Purge(*row) async for row in rows]
+
+    async def purged(self, purge: Purge) -> None:
+        """Forget *purge*, unless a newer revision has been stored meanwhile."""
+        await self.database.execute(
+            "DELETE FROM purges WHERE server_id = ? AND slot_id = ? AND revision <= ?",
+            (purge.server_id, purge.slot_id, purge.revision),
+        )
+
+    async def _fold_slots(self, facts: Iterable[Fact]) -> None:
+        mine: list[tuple[tuple[str, str], Fact, SlotFact]] = []
+        for fact in facts:
+            key = slot_of(fact.envelope.data)
+            if key:
+                mine.append((key, fact, fact.envelope.data))  # type: ignore[arg-type] # slot_of said so
+        known = await self._load({server_id for (server_id, _), _, _ in mine})
+        changed: dict[tuple[str, str], Progress] = {}
+        for key, fact, event in mine:
+            before = changed.get(key) or known.get(key, Progress())
+            changed[key] = fold(before, event, at=fact.stored_at)
+        await self.database.executemany(
+            "INSERT OR REPLACE INTO progress VALUES (?, ?, ?)",
+            [(*key, progress.model_dump_json()) for key, progress in changed.items()],
+        )
+
+    async def _load(self, server_ids: Iterable[str]) -> dict[tuple[str, str], Progress]:
+        query = "SELECT * FROM progress WHERE server_id IN (SELECT value FROM json_each(?))"
+        async with self.database.execute(query, (json.dumps(sorted(server_ids)),)) as rows:
+            return {(r[0], r[1]): Progress.model_validate_json(r[2]) async for r in rows}
+
+    async def _announce(self, facts: Iterable[Fact]) -> None:
+        """Keep the newest of what servers say of themselves; an older one may come again."""
+        newest = []
+        for event in (fact.envelope.data for fact in facts):
+            if isinstance(event, SealingKeyPublished):
+                # Whose key it is, is checked here too: the ids inside were only read as data.
+                if event.signed_key.server_id != event.server_id:
+                    continue
+                what, body = "sealing-key", event.signed_key.model_dump_json()
+            elif isinstance(event, PinsChanged):
+                what, body = "pins", json.dumps(event.pinned)
+            else:
+                continue
+            newest.append((event.server_id, what, event.incarnation, event.n, body))
+        await self.database.executemany(
+            "INSERT INTO announced VALUES (?, ?, ?, ?, ?) ON CONFLICT (server_id, what)"
+            " DO UPDATE SET incarnation = excluded.incarnation, n = excluded.n,"
+            " body = excluded.body WHERE (excluded.incarnation, excluded.n) > (incarnation, n)",
+            newest,
+        )
+
+    async def _announced(self, server_id: str, what: str) -> str | None:
+        query = "SELECT body FROM announced WHERE server_id = ? AND what = ?"
+        async with self.database.execute(query, (server_id, what)) as rows:
+            row = await rows.fetchone()
+        return str(row[0]) if row else None

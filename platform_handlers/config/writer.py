@@ -1,0 +1,146 @@
+"""Writes desired documents: the sealed credential first, then the document that asks for it.
+
+A server that is nudged by the document then always finds the credential. Both are written with
+compare-and-set, and one writer process takes one server's requests in turn. Should a second
+writer run by mistake, the loser may have put its sealed message over the winner's; the winner
+looks once more and puts its own back.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from bus_schemas.codec import decode
+from bus_schemas.envelope import Envelope
+from bus_schemas.errors import Refused
+from bus_schemas.event import Event
+from bus_schemas.events import ConfigDesired, ConfigRequested, CredentialSealed
+from bus_schemas.providers import load_providers
+from bus_schemas.sealed import SealedEnvelope
+from bus_schemas.streams import CONFIG
+from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.fresh import fresh
+from bus_schemas.transport.jetstream import Conflict, Expect, read_last, store
+from platform_handlers.config.plan import Situation, lifetime, plan
+
+_log = structlog.get_logger(__name__)
+
+_ATTEMPTS: Final = 5
+
+
+class ServerOwners(Protocol):
+    """Who owns which server."""
+
+    async def owner_of_active_server(self, server_id: str) -> str | None:
+        """Return the owner; None unless the server is active."""
+        ...
+
+
+@dataclass(frozen=True)
+class Last:
+    """The last message of a subject; sequence 0 and no envelope if there is none."""
+
+    sequence: int
+    envelope: Envelope[Event] | None
+
+
+class ConfigWriter:
+    """The only writer of desired documents. *bus* has role CONFIG."""
+
+    def __init__(
+        self, bus: Bus, owners: ServerOwners, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._bus = bus
+        self._owners = owners
+        self._clock = clock
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def accept(self, envelope: SealedEnvelope, base_revision: int) -> ConfigDesired:
+        """Ask the server to take *envelope*; the same envelope again gives the same answer.
+
+        Raises Refused (`server_not_active`, and those of `plan`) and BusUnavailable: ask again
+        with the same envelope.
+        """
+        async with self._turns[envelope.server_id]:
+            for _ in range(_ATTEMPTS):
+                try:
+                    return await self._attempt(envelope, base_revision)
+                except Conflict as conflict:
+                    _log.info("config_conflict", subject=conflict.subject)
+        raise BusUnavailable(f"another writer keeps changing the document of {envelope.server_id}")
+
+    async def document(self, server_id: str) -> Envelope[Event] | None:
+        """Return the newest desired document in its envelope. Raises BusUnavailable."""
+        return (await self._last(_document_subject(server_id))).envelope
+
+    async def _attempt(self, envelope: SealedEnvelope, base_revision: int) -> ConfigDesired:
+        server_id = envelope.server_id
+        owner = await self._owners.owner_of_active_server(server_id)
+        if owner is None:
+            raise Refused("server_not_active", f"{server_id} is not active")
+        last = await self._last(_document_subject(server_id))
+        current = last.envelope.data if last.envelope else None
+        now = int(self._clock())
+        situation = Situation(
+            owner, current if isinstance(current, ConfigDesired) else None, load_providers(), now
+        )
+        wanted = plan(situation, envelope, base_revision)
+        if wanted is not current:
+            await self._put_sealed(envelope, now)
+            await self._put_document(wanted, last.sequence)
+            await self._put_back_sealed(envelope, now)
+        # Told again on a repeat: the first time it may not have come so far.
+        [slot] = [slot for slot in wanted.slots if slot.slot_id == envelope.slot_id]
+        requested = ConfigRequested(
+            server_id=server_id, owner_id=owner, generation=wanted.generation, slot=slot
+        )
+        await store(self._bus, fresh(requested, correlationid=envelope.envelope_id))
+        return wanted
+
+    async def _put_sealed(self, envelope: SealedEnvelope, now: int) -> None:
+        """Have *envelope* as the slot's sealed message. Raises Conflict, BusUnavailable."""
+        event = _sealed(envelope)
+        last = await self._last(event.subject)
+        if last.envelope and last.envelope.data == event:
+            return
+        expect = Expect(last.sequence, ttl_seconds=lifetime(envelope, now=now))
+        await store(self._bus, fresh(event, correlationid=envelope.envelope_id), expect)
+
+    async def _put_back_sealed(self, envelope: SealedEnvelope, now: int) -> None:
+        """Undo what a slower writer did; a message that is gone was stored and purged already."""
+        event = _sealed(envelope)
+        last = await self._last(event.subject)
+        if last.envelope and last.envelope.data != event:
+            await self._put_sealed(envelope, now)
+
+    async def _put_document(self, wanted: ConfigDesired, last_sequence: int) -> None:
+        """Store *wanted* on top of *last_sequence*. Raises Conflict if somebody was faster."""
+        message = fresh(wanted)
+        try:
+            await store(self._bus, message, Expect(last_sequence))
+        except Conflict:
+            last = await self._last(wanted.subject)
+            if last.envelope is None or last.envelope.id != message.id:
+                raise
+            # Our own id: it was written, only the acknowledgement got lost.
+
+    async def _last(self, subject: str) -> Last:
+        message = await read_last(self._bus, CONFIG.name, subject)
+        if message is None:
+            return Last(0, None)
+        return Last(message.sequence, decode(message.data, message.subject))
+
+
+def _document_subject(server_id: str) -> str:
+    return ConfigDesired.template.fill({"server_id": server_id})
+
+
+def _sealed(envelope: SealedEnvelope) -> CredentialSealed:
+    return CredentialSealed(
+        server_id=envelope.server_id, slot_id=envelope.slot_id, envelope=envelope
+    )

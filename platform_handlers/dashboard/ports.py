@@ -1,0 +1,96 @@
+"""What the dashboard asks of its neighbours, in its own words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bus_schemas.api import SlotView
+from bus_schemas.event import Event
+from bus_schemas.keys import SignedSealingKey
+from bus_schemas.sealed import SealedEnvelope
+
+
+@dataclass(frozen=True)
+class KnownServer:
+    """One server of one owner."""
+
+    server_id: str
+    identity_key: bytes | None
+    """Ed25519 public key; none before the server has enrolled."""
+    active: bool
+    """False once it was revoked."""
+
+
+class StaleBase(Exception):
+    """The sealing was made on top of a revision that is no longer the newest."""
+
+
+class Tokens(Protocol):
+    """Who calls the API."""
+
+    async def owner_of_token(self, token: str) -> str | None:
+        """Return the owner whose token this is."""
+        ...
+
+
+class Sessions(Protocol):
+    """Who looks at the page."""
+
+    async def open_session(self, link_secret: str) -> str | None:
+        """Use up a one-time link and return a new session's secret; None if it is no good."""
+        ...
+
+    async def owner_of_session(self, session: str) -> str | None:
+        """Return the owner whose living session this is."""
+        ...
+
+    async def end_session(self, session: str) -> None:
+        """Forget the session."""
+        ...
+
+
+class Fleet(Protocol):
+    """Which servers an owner has."""
+
+    async def servers_of(self, owner_id: str) -> Sequence[KnownServer]:
+        """Return the servers of *owner_id*, by id."""
+        ...
+
+    async def server_of(self, owner_id: str, server_id: str) -> KnownServer | None:
+        """Return one of them; None whether it is unknown or another owner's."""
+        ...
+
+
+class Credentials(Protocol):
+    """The sealed credentials: taking a new one in, and how far the others have come."""
+
+    async def accept(self, envelope: SealedEnvelope, base_revision: int) -> int:
+        """Ask *envelope*'s server to take it; return the generation. Raises StaleBase, Refused."""
+        ...
+
+    async def sealing_key(self, server_id: str) -> SignedSealingKey | None:
+        """Return the newest key the server has announced."""
+        ...
+
+    async def slots_of(self, server_id: str) -> Sequence[SlotView]:
+        """Return the server's slots, by id."""
+        ...
+
+
+class Facts(Protocol):
+    """Where the owner's answers to banners go."""
+
+    async def tell(self, fact: Event) -> None:
+        """Store *fact* in the ledger. Raises BusUnavailable."""
+        ...
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Everybody the dashboard asks."""
+
+    tokens: Tokens
+    sessions: Sessions
+    fleet: Fleet
+    credentials: Credentials
+    facts: Facts

@@ -1,0 +1,153 @@
+"""What the page's templates show: where each card belongs, how many there are, how slots stand.
+
+Pure.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from markupsafe import Markup
+
+from bus_schemas.api import BannerView, SlotStep, SlotView
+from bus_schemas.events.banner import BannerState, Severity
+from bus_schemas.providers import load_providers
+from platform_handlers.banner.words import SEVERITY_WORDS
+from platform_handlers.owner.words import reason_in_words
+
+HISTORY = 12
+"""Cleared banners that the page still shows."""
+_FAR_FUTURE = 10**12
+"""Seconds; ranks count down from here, so that newer ones sort first as text."""
+
+ListName = Literal["open", "dismissed", "cleared"]
+
+_LISTS: Final[dict[BannerState, ListName]] = {
+    BannerState.RAISED: "open",
+    BannerState.UPDATED: "open",
+    BannerState.REOPENED: "open",
+    BannerState.DISMISSED: "dismissed",
+    BannerState.CLEARED: "cleared",
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One banner on the page."""
+
+    banner: BannerView
+
+    @property
+    def list(self) -> ListName:
+        """The list it stands in."""
+        return _LISTS[self.banner.state]
+
+    @property
+    def severity(self) -> str:
+        """How much it matters, in words."""
+        return SEVERITY_WORDS[self.banner.severity]
+
+    @property
+    def rank(self) -> str:
+        """Sorts as text: amber before blue, newest first; history by when it was cleared."""
+        cleared = self.list == "cleared"
+        at = self.banner.changed_at if cleared else self.banner.since_time
+        amber = cleared or self.banner.severity is Severity.HIGH
+        return (
+            f"{0 if amber else 1}-{_FAR_FUTURE - int(at.timestamp()):013d}-{self.banner.banner_id}"
+        )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much there is of what."""
+
+    high: int
+    low: int
+    dismissed: int
+    cleared: int
+    """At most as many as the page shows."""
+
+    @property
+    def open(self) -> int:
+        """How many the owner should look at."""
+        return self.high + self.low
+
+    @property
+    def sentence(self) -> str:
+        """The line below the heading."""
+        parts = []
+        if self.high:
+            parts.append(f"{self.high} {'needs' if self.high == 1 else 'need'} attention")
+        if self.low:
+            parts.append(f"{self.low} for your information")
+        return ", ".join(parts) if parts else "All quiet."
+
+
+def counts_of(banners: Sequence[BannerView]) -> Counts:
+    """Count *banners* by where they stand."""
+    shown = [Shown(banner) for banner in banners]
+    high = [s for s in shown if s.list == "open" and s.banner.severity is Severity.HIGH]
+    low = [s for s in shown if s.list == "open" and s.banner.severity is Severity.LOW]
+    return Counts(
+        high=len(high),
+        low=len(low),
+        dismissed=sum(s.list == "dismissed" for s in shown),
+        cleared=min(HISTORY, sum(s.list == "cleared" for s in shown)),
+    )
+
+
+def in_list(banners: Sequence[BannerView], name: ListName) -> Sequence[Shown]:
+    """Return the cards of one list, in the order they are shown."""
+    found = sorted((s for s in map(Shown, banners) if s.list == name), key=lambda s: s.rank)
+    return found[:HISTORY] if name == "cleared" else found
+
+
+@dataclass(frozen=True)
+class StepWords:
+    """How a slot stands, for a person."""
+
+    label: str
+    tone: Literal["good", "bad", "going"]
+    """`good` only on the server's own receipt that a provider answered with this credential."""
+    more: str = ""
+
+
+_STEPS: Final[dict[SlotStep, StepWords]] = {
+    SlotStep.SENT: StepWords("On its way", "going", "The server has not taken it yet."),
+    SlotStep.STORED: StepWords("Stored", "going"),
+    SlotStep.REJECTED: StepWords("Refused", "bad"),
+    SlotStep.VERIFIED: StepWords("Tested", "going"),
+    SlotStep.IN_USE: StepWords("In use", "good"),
+    SlotStep.DRAINED: StepWords("In use", "good", "The old credential may be revoked now."),
+    SlotStep.RETIRED: StepWords("Retired", "going"),
+    SlotStep.ABORTED: StepWords("Given up", "bad", "The credential before it goes on."),
+    SlotStep.NEEDS_KEY: StepWords("Needs a key", "bad"),
+}
+
+
+def step_words(slot: SlotView) -> StepWords:
+    """Return how *slot* stands."""
+    said = _STEPS[slot.latest.step]
+    if slot.latest.reason is None or slot.latest.step is SlotStep.VERIFIED:
+        return said
+    return StepWords(said.label, said.tone, reason_in_words(slot.latest.reason))
+
+
+def provider_name(provider_id: str) -> str:
+    """Return the name people know; one that this build does not list shows its id."""
+    provider = load_providers().get(provider_id)
+    return provider.name if provider else provider_id
+
+
+def commands_marked(sentence: str) -> Markup:
+    """Return *sentence* with its `commands` set as code; everything in it is escaped."""
+    parts = sentence.split("`")
+    return Markup("").join(  # noqa: S704 (empty)
+        Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts)
+    )
+
+
+def in_fours(fingerprint: str) -> str:
+    """Return *fingerprint* in groups of four, as people read it to each other."""
+    return " ".join(fingerprint[at : at + 4] for at in range(0, len(fingerprint), 4))

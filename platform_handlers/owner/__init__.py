@@ -1,0 +1,1 @@
+"""The owner's side, on the owner's machine: knows the contracts and the API, no platform code."""

@@ -1,0 +1,132 @@
+"""What the registry knows, as values, and the rules a server's record moves by. Pure."""
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from bus_schemas.errors import Refused
+from bus_schemas.fields import ID_PATTERN
+
+JOIN_SECONDS: Final = 3600
+LINK_SECONDS: Final = 15 * 60
+SESSION_SECONDS: Final = 12 * 3600
+WORKING_SECONDS: Final = 3600
+DOOR_SECONDS: Final = 90 * 24 * 3600
+
+_ID = re.compile(ID_PATTERN)
+
+
+class ServerState(StrEnum):
+    """Where a server stands; it only ever moves down this list."""
+
+    PENDING = "pending"
+    """Its join token was issued; it has not enrolled."""
+    ACTIVE = "active"
+    REVOKED = "revoked"
+    """May neither connect nor unlock; its holdings stay known."""
+    DEPROVISIONED = "deprovisioned"
+    """Gone for good; its id is never issued again."""
+
+
+@dataclass(frozen=True)
+class JoinUse:
+    """Whether a join token was used, and who tried last."""
+
+    expires_at: int
+    """Unix seconds."""
+    used_at: int | None = None
+    used_from: str | None = None
+    """Address of the machine that enrolled with it."""
+    tried_at: int | None = None
+    tried_from: str | None = None
+    """Address of the last machine that was turned away with it."""
+
+
+@dataclass(frozen=True)
+class ServerRecord:
+    """One server as the platform knows it. Holds public halves only."""
+
+    server_id: str
+    owner_id: str
+    state: ServerState
+    join: JoinUse
+    nkey: str | None = None
+    identity_key: bytes | None = None
+    """Ed25519 public key, 32 bytes."""
+    enrolled_at: int | None = None
+    ended_at: int | None = None
+    """Unix seconds of its revocation or deprovisioning, whichever came first."""
+    reason: str | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether it may connect, unlock and be configured."""
+        return self.state is ServerState.ACTIVE
+
+
+@dataclass(frozen=True)
+class Session:
+    """A signed-in browser."""
+
+    owner_id: str
+    secret: str = field(repr=False)
+    """Goes into the HttpOnly cookie; the platform keeps its hash only."""
+    expires_at: int
+    """Unix seconds."""
+
+
+@dataclass(frozen=True)
+class OwnerKey:
+    """An owner's public key that the platform heard of. Servers obey only those they pinned."""
+
+    public_key: bytes
+    fingerprint: str
+    label: str
+
+
+def secret_hash(secret: str) -> bytes:
+    """Return what is stored of a 256-bit random secret; look-ups go by it, so nothing is compared byte by byte."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def check_id(kind: str, value: str) -> str:
+    """Return *value* if it may become an id. Raises Refused(`bad_id`).
+
+    A dot or a `*` in a name would become a second token or a wildcard in a NATS permission.
+    """
+    if not _ID.fullmatch(value):
+        raise Refused("bad_id", f"{kind} ids are 1 to 63 of a-z, 0-9 and -")
+    return value
+
+
+def check_joinable(record: ServerRecord, nkey: str, identity_key: bytes, *, at: int) -> bool:
+    """Say whether a server with the right secret enrols anew (False: it already has).
+
+    A machine whose answer got lost asks again with the keys it made, and gets its tokens; other
+    keys with a used token are somebody else. Raises Refused.
+    """
+    if record.state is ServerState.ACTIVE:
+        if (record.nkey, record.identity_key) != (nkey, identity_key):
+            who = f"was used from {record.join.used_from}"
+            raise Refused("join_token_used", f"the join token of {record.server_id} {who}")
+        if at > record.join.expires_at:
+            raise Refused("join_token_expired", f"{record.server_id} has enrolled long ago")
+        return False
+    if record.state is not ServerState.PENDING:
+        raise Refused(f"server_{record.state}", f"{record.server_id} is {record.state}")
+    if at > record.join.expires_at:
+        detail = f"the join token of {record.server_id} was good for an hour; issue a new one"
+        raise Refused("join_token_expired", detail)
+    return True
+
+
+def next_state(record: ServerRecord, wanted: ServerState) -> ServerState:
+    """Return the state after ending *record*'s life; repeating is fine, going back is not.
+
+    Raises Refused(`already_deprovisioned`).
+    """
+    if record.state is ServerState.DEPROVISIONED and wanted is not ServerState.DEPROVISIONED:
+        raise Refused("already_deprovisioned", f"{record.server_id} is gone; nothing to revoke")
+    return wanted

@@ -1,0 +1,426 @@
+"""The registry of owners and servers: one SQLite file for the commands and the running platform.
+
+Of every secret only the SHA-256 is kept, and found by look-up; a fact about a change leaves
+through the outbox of the same transaction. Expiry is checked here, the rest of the rules are in
+`records`. Sign-ins are in `access`.
+"""
+
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import aiosqlite
+
+from bus_schemas.errors import Refused
+from bus_schemas.event import Event
+from bus_schemas.events import (
+    OwnerKeyRegistered,
+    ServerDeprovisioned,
+    ServerProvisioned,
+    ServerRevoked,
+)
+from bus_schemas.keys import owner_fingerprint
+from bus_schemas.nkeys import public_bytes
+from bus_schemas.transport.database import open_database, transaction
+from bus_schemas.transport.fresh import fresh
+from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
+from platform_handlers.provisioning.records import (
+    DOOR_SECONDS,
+    JOIN_SECONDS,
+    JoinUse,
+    OwnerKey,
+    ServerRecord,
+    ServerState,
+    check_id,
+    check_joinable,
+    next_state,
+    secret_hash,
+)
+
+FILE_NAME: Final = "registry.db"
+SECRET_BYTES: Final = 32
+
+_DAY = 24 * 3600
+"""Added to a revocation: a clock that was set back must not let an older token through."""
+
+_FORGET_SECONDS = DOOR_SECONDS + _DAY
+"""By then every token of a revoked server has ended by itself."""
+
+_SCHEMA = (
+    """
+CREATE TABLE IF NOT EXISTS owners (
+    owner_id TEXT PRIMARY KEY,
+    token_hash BLOB NOT NULL UNIQUE,
+    added_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS owner_keys (
+    owner_id TEXT NOT NULL REFERENCES owners,
+    fingerprint TEXT NOT NULL,
+    public_key BLOB NOT NULL,
+    label TEXT NOT NULL,
+    PRIMARY KEY (owner_id, fingerprint)
+) STRICT;
+CREATE TABLE IF NOT EXISTS links (
+    hash BLOB PRIMARY KEY,
+    owner_id TEXT NOT NULL REFERENCES owners,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS sessions (
+    hash BLOB PRIMARY KEY,
+    owner_id TEXT NOT NULL REFERENCES owners,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS servers (
+    server_id TEXT PRIMARY KEY, -- rows are never deleted: an id is never issued twice
+    owner_id TEXT NOT NULL REFERENCES owners,
+    state TEXT NOT NULL,
+    nkey TEXT UNIQUE,
+    identity_key BLOB UNIQUE,
+    enrolled_at INTEGER,
+    ended_at INTEGER,
+    reason TEXT,
+    join_hash BLOB NOT NULL UNIQUE,
+    join_expires_at INTEGER NOT NULL,
+    join_used_at INTEGER,
+    join_used_from TEXT,
+    join_tried_at INTEGER,
+    join_tried_from TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS claims (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    issued_at INTEGER NOT NULL, -- the newest iat ever given to an account JWT
+    wanted INTEGER NOT NULL, -- grows with every revocation
+    pushed INTEGER NOT NULL -- the value of wanted that the bus has confirmed
+) STRICT;
+INSERT OR IGNORE INTO claims VALUES (1, 0, 0, 0);
+"""
+    + OUTBOX_SCHEMA
+)
+
+_SERVER = (
+    "SELECT server_id, owner_id, state, nkey, identity_key, enrolled_at, ended_at, reason,"
+    " join_expires_at, join_used_at, join_used_from, join_tried_at, join_tried_from FROM servers"
+)
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """A server's request to enrol, and where it came from."""
+
+    server_id: str
+    secret: str
+    nkey: str
+    identity_key: bytes
+    source: str
+    """Address of the machine, as the bus saw it."""
+
+    def __repr__(self) -> str:
+        return f"Enrolment({self.server_id} from {self.source})"
+
+
+@dataclass(frozen=True)
+class ClaimsOrder:
+    """One version of the FLEET account's JWT that should be on the bus."""
+
+    issued_at: int
+    """`iat`: strictly grows, so no node can roll an older version back over a newer."""
+    version: int
+    revocations: dict[str, int]
+    """Public nkey to Unix seconds: tokens issued up to then are refused."""
+
+
+class Registry:
+    """Owners, servers and their one-time secrets."""
+
+    def __init__(
+        self, database: aiosqlite.Connection, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.database = database
+        self._clock = clock
+
+    @classmethod
+    async def open(cls, path: Path, *, clock: Callable[[], float] = time.time) -> Self:
+        """Open or create the registry at *path* (0600). Raises StorageFull."""
+        database = await open_database(path, _SCHEMA)
+        await database.execute("PRAGMA foreign_keys=ON")
+        return cls(database, clock)
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self.database.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def now(self) -> int:
+        """Return the registry's time in Unix seconds."""
+        return int(self._clock())
+
+    async def add_owner(self, owner_id: str) -> str:
+        """Add an owner and return the API token, which is shown this once.
+
+        Raises Refused: `bad_id`, `owner_exists`.
+        """
+        check_id("owner", owner_id)
+        token = secrets.token_urlsafe(SECRET_BYTES)
+        async with transaction(self.database):
+            try:
+                await self.database.execute(
+                    "INSERT INTO owners VALUES (?, ?, ?)",
+                    (owner_id, secret_hash(token), self.now()),
+                )
+            except sqlite3.IntegrityError:
+                raise Refused("owner_exists", f"{owner_id} is an owner already") from None
+        return token
+
+    async def owners(self) -> tuple[str, ...]:
+        """Return all owner ids, sorted."""
+        async with self.database.execute("SELECT owner_id FROM owners ORDER BY 1") as rows:
+            return tuple([row[0] async for row in rows])
+
+    async def owner_of_token(self, token: str) -> str | None:
+        """Return whose API token this is, None if nobody's."""
+        query = "SELECT owner_id FROM owners WHERE token_hash = ?"
+        async with self.database.execute(query, (secret_hash(token),)) as rows:
+            row = await rows.fetchone()
+        return str(row[0]) if row else None
+
+    async def add_owner_key(self, owner_id: str, public_key: bytes, label: str = "") -> OwnerKey:
+        """Note an owner's public key and tell the ledger; servers obey only what they pinned.
+
+        Repeating it changes nothing. Raises Refused(`unknown_owner`).
+        """
+        key = OwnerKey(public_key, owner_fingerprint(public_key), label)
+        async with transaction(self.database):
+            await self._require_owner(owner_id)
+            added = await self.database.execute(
+                "INSERT OR IGNORE INTO owner_keys VALUES (?, ?, ?, ?)",
+                (owner_id, key.fingerprint, public_key, label),
+            )
+            if added.rowcount:
+                await self._tell(
+                    OwnerKeyRegistered(
+                        owner_id=owner_id,
+                        public_key=public_key,
+                        fingerprint=key.fingerprint,
+                        label=label,
+                    )
+                )
+        return key
+
+    async def owner_keys(self, owner_id: str) -> tuple[OwnerKey, ...]:
+        """Return the owner's keys the platform knows of, by fingerprint."""
+        query = (
+            "SELECT public_key, fingerprint, label FROM owner_keys WHERE owner_id = ? ORDER BY 2"
+        )
+        async with self.database.execute(query, (owner_id,)) as rows:
+            return tuple([OwnerKey(*row) async for row in rows])
+
+    async def add_server(self, owner_id: str, server_id: str) -> str:
+        """Issue *server_id* and return its join secret, good for one use within an hour.
+
+        A server that never enrolled gets a new secret in place of the old one. Raises Refused:
+        `bad_id`, `unknown_owner`, `server_exists`.
+        """
+        check_id("server", server_id)
+        secret = secrets.token_urlsafe(SECRET_BYTES)
+        async with transaction(self.database):
+            await self._require_owner(owner_id)
+            known = await self.server(server_id)
+            if known and (known.owner_id, known.state) != (owner_id, ServerState.PENDING):
+                detail = f"{server_id} was issued before, and server ids are never issued twice"
+                raise Refused("server_exists", detail)
+            await self.database.execute(
+                "INSERT INTO servers (server_id, owner_id, state, join_hash, join_expires_at)"
+                " VALUES (?, ?, ?, ?, ?) ON CONFLICT (server_id) DO UPDATE SET"
+                " join_hash = excluded.join_hash, join_expires_at = excluded.join_expires_at",
+                (
+                    server_id,
+                    owner_id,
+                    ServerState.PENDING,
+                    secret_hash(secret),
+                    self.now() + JOIN_SECONDS,
+                ),
+            )
+        return secret
+
+    async def server(self, server_id: str) -> ServerRecord | None:
+        """Return one server, None if the id was never issued."""
+        async with self.database.execute(f"{_SERVER} WHERE server_id = ?", (server_id,)) as rows:
+            row = await rows.fetchone()
+        return _record(row) if row else None
+
+    async def require_server(self, server_id: str) -> ServerRecord:
+        """Return one server. Raises Refused(`unknown_server`)."""
+        record = await self.server(server_id)
+        if record is None:
+            raise Refused("unknown_server", f"no server {server_id} was ever issued")
+        return record
+
+    async def owner_of_active_server(self, server_id: str) -> str | None:
+        """Return the owner; None unless the server is active (the config writer asks this)."""
+        record = await self.server(server_id)
+        return record.owner_id if record and record.active else None
+
+    async def servers(self, owner_id: str | None = None) -> list[ServerRecord]:
+        """Return the servers of one owner, or all, by id."""
+        query = f"{_SERVER} WHERE ? IS NULL OR owner_id = ?1 ORDER BY server_id"
+        async with self.database.execute(query, (owner_id,)) as rows:
+            return [_record(row) async for row in rows]
+
+    async def enrol(self, wish: Enrolment) -> ServerRecord:
+        """Spend the join secret and make the server active; its fact goes to the outbox.
+
+        The same machine may ask again within the hour, its answer may have got lost. Raises
+        Refused: `bad_join_secret`, `join_token_used`, `join_token_expired`, `bad_nkey`,
+        `key_in_use`, `server_revoked`, `server_deprovisioned`.
+        """
+        _check_nkey(wish.nkey)
+        try:
+            async with transaction(self.database):
+                record = await self._joinable(wish)
+        except sqlite3.IntegrityError:
+            error = Refused("key_in_use", f"the keys of {wish.server_id} belong to another server")
+        except Refused as refused:
+            error = refused
+        else:
+            return record
+        await self._note_attempt(wish)
+        raise error
+
+    async def _joinable(self, wish: Enrolment) -> ServerRecord:
+        query = f"{_SERVER} WHERE server_id = ? AND join_hash = ?"
+        async with self.database.execute(
+            query, (wish.server_id, secret_hash(wish.secret))
+        ) as rows:
+            row = await rows.fetchone()
+        if row is None:
+            raise Refused("bad_join_secret", f"not the join token of {wish.server_id}")
+        record = _record(row)
+        now = self.now()
+        if check_joinable(record, wish.nkey, wish.identity_key, at=now):
+            await self.database.execute(
+                "UPDATE servers SET state = ?, nkey = ?, identity_key = ?, enrolled_at = ?,"
+                " join_used_at = ?4, join_used_from = ? WHERE server_id = ?",
+                (
+                    ServerState.ACTIVE,
+                    wish.nkey,
+                    wish.identity_key,
+                    now,
+                    wish.source,
+                    wish.server_id,
+                ),
+            )
+            await self._tell(
+                ServerProvisioned(
+                    server_id=wish.server_id,
+                    owner_id=record.owner_id,
+                    nkey=wish.nkey,
+                    identity_key=wish.identity_key,
+                )
+            )
+        return await self.require_server(wish.server_id)
+
+    async def _note_attempt(self, wish: Enrolment) -> None:
+        """Leave a trace of who was turned away, for `byok server show`."""
+        await self.database.execute(
+            "UPDATE servers SET join_tried_at = ?, join_tried_from = ? WHERE server_id = ?",
+            (self.now(), wish.source, wish.server_id),
+        )
+
+    async def set_state(self, server_id: str, state: ServerState, reason: str) -> ServerRecord:
+        """Revoke or deprovision: no new tokens from here on, and the bus is to be told.
+
+        Repeating it changes nothing. Raises Refused: `unknown_server`, `already_deprovisioned`.
+        """
+        async with transaction(self.database):
+            record = await self.require_server(server_id)
+            if next_state(record, state) is not record.state:
+                await self.database.execute(
+                    "UPDATE servers SET state = ?, reason = ?, ended_at = coalesce(ended_at, ?)"
+                    " WHERE server_id = ?",
+                    (state, reason, self.now(), server_id),
+                )
+                await self.database.execute("UPDATE claims SET wanted = wanted + 1")
+                if record.nkey is not None:  # of one that never enrolled nobody has heard
+                    await self._tell(_ended(record, state, reason))
+            return await self.require_server(server_id)
+
+    async def claims_order(self, *, newest_known: int) -> ClaimsOrder | None:
+        """Take the next `iat` for the FLEET account, or None if the bus has everything.
+
+        *newest_known* is the `iat` of the JWT on disk. Whoever takes a later number also sees
+        every revocation that an earlier one saw: both are read in one transaction.
+        """
+        async with transaction(self.database):
+            row = await self._claims()
+            if row[1] == row[2]:
+                return None
+            issued_at = max(self.now(), row[0] + 1, newest_known + 1)
+            await self.database.execute("UPDATE claims SET issued_at = ?", (issued_at,))
+            query = "SELECT nkey, ended_at FROM servers WHERE nkey NOTNULL AND ended_at > ?"
+            async with self.database.execute(query, (self.now() - _FORGET_SECONDS,)) as rows:
+                revocations = {str(nkey): int(at) + _DAY async for nkey, at in rows}
+        return ClaimsOrder(issued_at, row[1], revocations)
+
+    async def claims_pushed(self, order: ClaimsOrder) -> None:
+        """Note that the bus confirmed *order*."""
+        await self.database.execute(
+            "UPDATE claims SET pushed = max(pushed, ?)", (order.version,)
+        )
+
+    async def _claims(self) -> tuple[int, int, int]:
+        query = "SELECT issued_at, wanted, pushed FROM claims"
+        async with self.database.execute(query) as rows:
+            row = await rows.fetchone()
+        assert row is not None  # noqa: S101 (the schema puts it there)
+        return int(row[0]), int(row[1]), int(row[2])
+
+    async def _require_owner(self, owner_id: str) -> None:
+        query = "SELECT 1 FROM owners WHERE owner_id = ?"
+        async with self.database.execute(query, (owner_id,)) as rows:
+            if await rows.fetchone() is None:
+                detail = f"no owner {owner_id}; `byok owner add {owner_id}` makes one"
+                raise Refused("unknown_owner", detail)
+
+    async def _tell(self, event: Event) -> None:
+        await put(self.database, [fresh(event)])
+
+
+def _ended(
+    record: ServerRecord, state: ServerState, reason: str
+) -> ServerRevoked | ServerDeprovisioned:
+    kind = ServerRevoked if state is ServerState.REVOKED else ServerDeprovisioned
+    return kind(server_id=record.server_id, owner_id=record.owner_id, reason=reason)
+
+
+def _check_nkey(nkey: str) -> None:
+    try:
+        public_bytes(nkey)
+    except ValueError:
+        raise Refused("bad_nkey", "the server's nkey has a wrong checksum") from None
+
+
+def _record(row: sqlite3.Row) -> ServerRecord:
+    server_id, owner_id, state, nkey, identity_key, enrolled_at, ended_at, reason, *join = row
+    return ServerRecord(
+        server_id=server_id,
+        owner_id=owner_id,
+        state=ServerState(state),
+        join=JoinUse(*join),
+        nkey=nkey,
+        identity_key=identity_key,
+        enrolled_at=enrolled_at,
+        ended_at=ended_at,
+        reason=reason,
+    )

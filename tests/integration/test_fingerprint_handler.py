@@ -1,0 +1,260 @@
+"""The fingerprint handler on a real bus: facts in, banners out, whatever happens in between."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from bus_schemas.codec import decode
+from bus_schemas.errors import ReaderMustStop
+from bus_schemas.event import Event
+from bus_schemas.events import (
+    BannerEvent,
+    DismissalRequested,
+    FingerprintObserved,
+    FingerprintRetired,
+    RulesChanged,
+    ServerProvisioned,
+)
+from bus_schemas.fields import Basis, Strength
+from bus_schemas.flows import Role
+from bus_schemas.streams import BANNERS, LEDGER, PARKED
+from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.fresh import fresh
+from bus_schemas.transport.jetstream import StoredMessage, read_batch, store, store_raw
+from platform_handlers.fingerprint.handler import FingerprintHandler
+from platform_handlers.fingerprint.store import FingerprintStore
+from tests.conftest import Platform
+
+NKEY = "U" + "A" * 55
+TAG_A, TAG_B = "a" * 64, "b" * 64
+
+
+def provisioned(owner_id: str, server_id: str) -> ServerProvisioned:
+    """A server that has just enrolled."""
+    return ServerProvisioned(
+        server_id=server_id, owner_id=owner_id, nkey=NKEY, identity_key=bytes(32)
+    )
+
+
+def observed(server_id: str, tag: str, *, n: int, revision: int = 1) -> FingerprintObserved:
+    """A server tells that it holds an API key."""
+    return FingerprintObserved(
+        server_id=server_id,
+        incarnation=1,
+        n=n,
+        slot_id="anthropic",
+        revision=revision,
+        provider="anthropic",
+        basis=Basis.API_KEY,
+        strength=Strength.SECRET,
+        epoch="e1",
+        tag=tag,
+    )
+
+
+def retired(server_id: str, *, n: int, revision: int) -> FingerprintRetired:
+    """A server tells that a revision is gone."""
+    return FingerprintRetired(
+        server_id=server_id, incarnation=1, n=n, slot_id="anthropic", revision=revision
+    )
+
+
+class Teller:
+    """Publishes facts as whoever may write them."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._buses: dict[str, Bus] = {}
+
+    async def __call__(self, *events: Event) -> int:
+        """Store *events* in order and return the last one's sequence."""
+        sequence = 0
+        for event in events:
+            sequence = await store(await self._bus(event), fresh(event))
+        return sequence
+
+    async def _bus(self, event: Event) -> Bus:
+        server_id = getattr(event, "server_id", "")
+        is_server = event.writer.value.startswith("/servers/")
+        role = Role.SERVER if is_server else Role(event.writer.value.removeprefix("/platform/"))
+        key = server_id if is_server else role.value
+        if key not in self._buses:
+            self._buses[key] = await self._platform.bus(role, server_id if is_server else None)
+        return self._buses[key]
+
+
+@pytest.fixture
+def tell(platform: Platform) -> Teller:
+    """Say something on the ledger."""
+    return Teller(platform)
+
+
+@asynccontextmanager
+async def handling(platform: Platform, folder: Path) -> AsyncIterator[FingerprintHandler]:
+    """Run a handler with its store in *folder*."""
+    folder.mkdir(exist_ok=True)
+    handler = await FingerprintHandler.open(folder, await platform.bus(Role.FINGERPRINT))
+    task = asyncio.create_task(handler.run())
+    try:
+        yield handler
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):  # a crash of its own must fail the test
+            await task
+
+
+async def banners_until(
+    platform: Platform, enough: Callable[[list[BannerEvent]], bool]
+) -> list[BannerEvent]:
+    """Read the banner stream until *enough* holds, at most ten seconds."""
+    return [event for event, _ in await _read_until(platform, enough)]
+
+
+async def _read_until(
+    platform: Platform, enough: Callable[[list[BannerEvent]], bool]
+) -> list[tuple[BannerEvent, StoredMessage]]:
+    bus = await platform.bus(Role.DASHBOARD)
+    async with asyncio.timeout(10):
+        while True:
+            messages = await read_batch(bus, BANNERS.name, 1, 500)
+            events = [decode(message.data, message.subject).data for message in messages]
+            told = [event for event in events if isinstance(event, BannerEvent)]
+            if enough(told):
+                return list(zip(told, messages, strict=True))
+            await asyncio.sleep(0.02)
+
+
+def states(events: list[BannerEvent]) -> list[tuple[str, str]]:
+    """Servers and states, in stream order."""
+    return [(event.server_id, event.state.value) for event in events]
+
+
+async def test_a_shared_key_raises_both_banners_and_rotating_clears_them(
+    platform: Platform, tell: Teller, tmp_path: Path
+) -> None:
+    """Two servers of one owner with one key see each other; after a rotation neither does."""
+    async with handling(platform, tmp_path / "a"):
+        await tell(provisioned("acme", "acme-1"), provisioned("acme", "acme-2"))
+        await tell(observed("acme-1", TAG_A, n=1), observed("acme-2", TAG_A, n=1))
+        raised = await banners_until(platform, lambda b: len(b) == 2)
+        assert sorted(states(raised)) == [("acme-1", "raised"), ("acme-2", "raised")]
+        assert {b.server_id: b.sharing.own_servers for b in raised} == {
+            "acme-1": ("acme-2",),
+            "acme-2": ("acme-1",),
+        }
+        assert {(b.severity, b.colour, b.sharing.other_owners) for b in raised} == {
+            ("low", "blue", 0)
+        }
+        await tell(observed("acme-2", TAG_B, n=2, revision=2), retired("acme-2", n=3, revision=1))
+        cleared = await banners_until(platform, lambda b: len(b) == 4)
+        assert sorted(states(cleared[2:])) == [("acme-1", "cleared"), ("acme-2", "cleared")]
+
+
+async def test_two_handlers_and_a_rebuilt_one_say_the_same_bytes_once(
+    platform: Platform, tell: Teller, tmp_path: Path
+) -> None:
+    """Any number of handlers may run; each banner event is in the stream exactly once."""
+    async with handling(platform, tmp_path / "a"), handling(platform, tmp_path / "b"):
+        for i in range(5):
+            await tell(provisioned("acme", f"acme-{i}"), observed(f"acme-{i}", TAG_A, n=1))
+        first = await _read_until(platform, lambda b: len(b) == 2 + 3 + 4 + 5)
+    async with handling(platform, tmp_path / "rebuilt") as rebuilt:
+        await rebuilt.reader.caught_up()
+        await tell(provisioned("acme", "late"), observed("late", TAG_A, n=1))
+        again = await _read_until(platform, lambda b: b[-1].server_id == "late")
+    assert [m.data for _, m in again][: len(first)] == [m.data for _, m in first]
+    ids = [decode(m.data, m.subject).id for _, m in again]
+    assert len(ids) == len(set(ids))
+
+
+async def test_a_poison_message_is_parked_and_the_reader_goes_on(
+    platform: Platform, tell: Teller, tmp_path: Path
+) -> None:
+    """Whatever a server sends on its own subject, its neighbours' facts still count."""
+    poison = await platform.bus(Role.SERVER, "mallory-1")
+    subject = "byok.v1.fingerprint.mallory-1"
+    async with handling(platform, tmp_path / "a") as handler:
+        await tell(provisioned("acme", "acme-1"), provisioned("acme", "acme-2"))
+        await store_raw(poison, subject, "p1", b"{not json")
+        newer = fresh(observed("mallory-1", TAG_A, n=1)).model_dump_json(exclude_none=True)
+        await store_raw(poison, subject, "p2", newer.replace("observed.v1", "observed.v9").encode())
+        foreign = fresh(observed("acme-1", TAG_A, n=1)).model_dump_json(exclude_none=True)
+        await store_raw(poison, subject, "p3", foreign.encode())
+        await tell(observed("acme-1", TAG_A, n=1), observed("acme-2", TAG_A, n=1))
+        await banners_until(platform, lambda b: len(b) == 2)
+        assert handler.reader.parked == 3
+        ops = await platform.bus(Role.OPS)
+        async with asyncio.timeout(5):
+            while len(parked := await read_batch(ops, PARKED.name, 1, 10)) < 3:
+                await asyncio.sleep(0.02)
+        reasons = [decode(m.data, m.subject).data for m in parked]
+        assert [getattr(r, "reason", "") for r in reasons] == [
+            "malformed",
+            "unknown_major",
+            "wrong_subject",
+        ]
+
+
+async def test_unknown_rules_stop_the_reader_and_nothing_is_skipped(
+    platform: Platform, tell: Teller, tmp_path: Path
+) -> None:
+    """A build that does not know the rules in force stands still instead of guessing."""
+    await tell(provisioned("acme", "acme-1"))
+    at = await tell(RulesChanged(version=99))
+    await tell(observed("acme-1", TAG_A, n=1))
+    bus = await platform.bus(Role.FINGERPRINT)
+    handler = await FingerprintHandler.open(tmp_path, bus)
+    with pytest.raises(ExceptionGroup) as raised:
+        await handler.run()
+    [stop] = raised.value.exceptions
+    assert isinstance(stop, ReaderMustStop)
+    assert (stop.reason, stop.position) == ("unknown_rules", at)
+    again = await FingerprintStore.open(tmp_path / "fingerprint.db")
+    position = await again.position()
+    await again.close()
+    assert position is not None
+    assert position.sequence == at - 1
+
+
+async def test_a_dismissed_banner_reopens_only_for_a_new_holder(
+    platform: Platform, tell: Teller, tmp_path: Path
+) -> None:
+    """Dismissing covers the servers that were there, also in a replay, and nobody else."""
+    async with handling(platform, tmp_path / "a"):
+        for server_id in ("acme-1", "acme-2", "acme-3"):
+            await tell(provisioned("acme", server_id))
+        await tell(observed("acme-1", TAG_A, n=1), observed("acme-2", TAG_A, n=1))
+        raised = await banners_until(platform, lambda b: len(b) == 2)
+        mine = next(b for b in raised if b.server_id == "acme-1")
+        await tell(
+            DismissalRequested(
+                owner_id="acme",
+                banner_id=mine.banner_id,
+                banner_revision=mine.revision,
+                who="ann",
+                why="on purpose",
+            )
+        )
+        await banners_until(platform, lambda b: states(b)[-1] == ("acme-1", "dismissed"))
+        await tell(observed("acme-3", TAG_A, n=1))
+        told = await banners_until(platform, lambda b: len(b) == 6)
+        assert sorted(states(told[3:])) == [
+            ("acme-1", "reopened"),
+            ("acme-2", "updated"),
+            ("acme-3", "raised"),
+        ]
+
+
+async def test_the_stream_of_the_ledger_is_never_written_by_reading(
+    platform: Platform, tell: Teller, tmp_path: Path
+) -> None:
+    """Reading leaves no consumer behind, whatever happens to the reader."""
+    await tell(provisioned("acme", "acme-1"))
+    async with handling(platform, tmp_path / "a") as handler:
+        await handler.reader.caught_up()
+        setup = await platform.bus(Role.SETUP)
+        info = await setup.request(f"$JS.API.STREAM.INFO.{LEDGER.name}", b"", wait=5)
+        assert b'"consumer_count":0' in info.data

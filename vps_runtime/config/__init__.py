@@ -1,0 +1,1 @@
+"""From the desired document to what the vault holds: plan, admit, reconcile."""

@@ -1,0 +1,213 @@
+"""Keeps the vault as the desired document says. Level-triggered: lost, repeated, reordered and
+forged nudges change nothing, because the document itself is always read back.
+
+Not found or unreadable means *no news*, never "remove".
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import random
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+
+import structlog
+from nats.aio.msg import Msg
+
+from bus_schemas.codec import decode
+from bus_schemas.errors import ByokError, ContractError, Refused
+from bus_schemas.events.config import ConfigDesired, CredentialSealed, DesiredSlot
+from bus_schemas.events.reported import CredentialNeedsKey, CredentialRejected
+from bus_schemas.sealed import SealedEnvelope
+from bus_schemas.streams import CONFIG
+from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.jetstream import StoredMessage, read_last
+from vps_runtime.announcer import Announcer
+from vps_runtime.config.admit import Gate, admit
+from vps_runtime.config.plan import Known, Missing, Retire, acceptable, missing, plan
+from vps_runtime.config.told import last_revision
+from vps_runtime.enrolment.pins import read_pins
+from vps_runtime.unlocked import UnlockedServer
+
+_log = structlog.get_logger(__name__)
+
+_READS = 5
+"""How often a document or a sealing is read again: a lagging replica may have answered."""
+
+_FIRST_PAUSE = 0.05
+_DEBOUNCE_SECONDS = 0.02
+_LOOK_ANYWAY_SECONDS = 180.0
+
+
+class Reconciler:
+    """The one task that changes which credentials are held."""
+
+    def __init__(self, bus: Bus, server: UnlockedServer, announcer: Announcer) -> None:
+        self._bus = bus
+        self._server = server
+        self._announcer = announcer
+        self._ids = {"server_id": server.settings.server_id}
+        self._subject = ConfigDesired.template.fill(self._ids)
+        self._nudged = asyncio.Event()
+        self._refusals: dict[str, str] = {}
+
+    def nudge(self) -> None:
+        """Ask for a pass soon."""
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """Reconcile on every connect, on nudges and every few minutes; cancel to stop."""
+
+        async def heard(_: Msg) -> None:
+            self.nudge()
+
+        self._bus.on_ready(self.nudge)  # anything may have been missed meanwhile
+        await self._bus.listen(self._subject, heard)
+        self.nudge()
+        while True:
+            nudged = await self._next()
+            try:
+                await self.reconcile(expect_news=nudged)
+            except (ByokError, OSError) as error:
+                _log.warning("reconcile_failed", error=str(error))
+                await asyncio.sleep(random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
+                self.nudge()
+
+    async def _next(self) -> bool:
+        """Wait for a nudge or until it is time to look anyway; say which."""
+        pause = _LOOK_ANYWAY_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311 (jitter)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._nudged.wait()
+            await asyncio.sleep(_DEBOUNCE_SECONDS)  # many nudges, one pass
+            self._nudged.clear()
+            return True
+        return False
+
+    async def reconcile(self, *, expect_news: bool = False) -> None:
+        """Do one pass. Raises BusUnavailable, DiskFull, StorageFull: the next pass goes on.
+
+        With *expect_news* a document no newer than the known one is read again a few times.
+        """
+        document = await self._read_document(expect_news=expect_news)
+        if document is None:
+            return
+        if document.generation > self._server.generation:
+            await self._server.facts.tell(remember={"generation": str(document.generation)})
+        for action in plan(document, self._server.credentials.held):
+            if isinstance(action, Retire):
+                await self._server.credentials.remove(action.held)
+            else:
+                await self._fetch(action.slot)
+            self._announcer.wake()
+        for gap in missing(document, self._server.credentials.held, self._refusals):
+            await self._tell_missing(gap)
+
+    async def _read_document(self, *, expect_news: bool) -> ConfigDesired | None:
+        settings = self._server.settings
+        known = Known(settings.server_id, settings.owner_id, self._server.generation)
+        found = None
+        async for _ in _attempts(_READS if expect_news else 1):
+            message = await read_last(self._bus, CONFIG.name, self._subject)
+            if message is None:
+                continue
+            document = _decoded(message)
+            if not isinstance(document, ConfigDesired) or not acceptable(document, known):
+                continue
+            found = document
+            if document.generation > known.generation:
+                break
+        return found
+
+    async def _fetch(self, slot: DesiredSlot) -> None:
+        message = await self._read_sealed(slot)
+        if message is None:
+            _log.info("sealing_not_there", slot=slot.slot_id, revision=slot.revision)
+            return
+        try:
+            sealed = decode(message.data, message.subject).data
+            if not isinstance(sealed, CredentialSealed):
+                raise ContractError("wrong_type", "not a sealed credential")
+            await self._admit(sealed.envelope, slot)
+        except (ContractError, Refused) as refusal:
+            await self._reject(slot, message, refusal)
+
+    async def _read_sealed(self, slot: DesiredSlot) -> StoredMessage | None:
+        """Return the slot's sealing, read again while it is missing or not the desired one."""
+        subject = CredentialSealed.template.fill({**self._ids, "slot_id": slot.slot_id})
+        message = None
+        async for _ in _attempts(_READS):
+            message = await read_last(self._bus, CONFIG.name, subject) or message
+            sealed = _decoded(message) if message else None
+            if isinstance(sealed, CredentialSealed) and (
+                sealed.envelope.envelope_id == slot.rotation_id
+            ):
+                break
+        return message
+
+    async def _admit(self, envelope: SealedEnvelope, slot: DesiredSlot) -> None:
+        """Take *envelope* into the vault. Raises Refused with the reason to report."""
+        server, now = self._server, time.time()
+        gate = Gate(
+            server_id=server.settings.server_id,
+            owner_id=server.settings.owner_id,
+            slot=slot,
+            last_revision=last_revision(slot.slot_id, server.facts.told, server.credentials.held),
+            pinned=read_pins(server.state.pins).pinned,
+            sealing_keys=server.sealing_keys.by_id,
+            now=now,
+        )
+        payload = admit(envelope, gate)
+        await server.credentials.put(envelope, payload, at=int(now))
+        self._refusals.pop(slot.slot_id, None)
+
+    async def _reject(
+        self, slot: DesiredSlot, message: StoredMessage, refusal: ContractError | Refused
+    ) -> None:
+        """Tell a refusal once for each sealing and reason, however often it is looked at."""
+        self._refusals[slot.slot_id] = refusal.reason
+        key = f"rejected/{slot.slot_id}"
+        value = f"{hashlib.sha256(message.data).hexdigest()}/{refusal.reason}"
+        if self._server.facts.told.get(key) == value:
+            return
+        _log.warning("credential_rejected", slot=slot.slot_id, error=str(refusal))
+        draft = partial(
+            CredentialRejected,
+            slot_id=slot.slot_id,
+            revision=slot.revision,
+            rotation_id=slot.rotation_id,
+            observed_generation=self._server.generation,
+            reason=refusal.reason,
+        )
+        await self._server.facts.tell(draft, remember={key: value})
+
+    async def _tell_missing(self, gap: Missing) -> None:
+        key, value = f"needs-key/{gap.slot.slot_id}", f"{gap.slot.revision}/{gap.reason}"
+        if self._server.facts.told.get(key) == value:
+            return
+        draft = partial(
+            CredentialNeedsKey,
+            slot_id=gap.slot.slot_id,
+            provider=gap.slot.provider,
+            reason=gap.reason,
+        )
+        await self._server.facts.tell(draft, remember={key: value})
+
+
+def _decoded(message: StoredMessage) -> object:
+    """Return the event in *message*, None if it is unreadable: that is no news, said once."""
+    try:
+        return decode(message.data, message.subject).data
+    except ContractError as error:
+        _log.warning("unreadable", subject=message.subject, error=str(error))
+        return None
+
+
+async def _attempts(most: int) -> AsyncIterator[int]:
+    """Count up to *most* attempts, pausing longer and longer between them."""
+    for attempt in range(most):
+        if attempt:
+            pause = _FIRST_PAUSE * 2**attempt
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
+        yield attempt

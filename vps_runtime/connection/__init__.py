@@ -1,0 +1,1 @@
+"""The server's link to the bus and the two tokens that keep it open."""

@@ -1,0 +1,1 @@
+"""Becoming a server of an owner: the join, the keys made here, and whose keys are obeyed."""

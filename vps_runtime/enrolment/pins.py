@@ -1,0 +1,74 @@
+"""Pinned owner keys: whose sealings this server obeys.
+
+A fingerprint gets here only from this machine's console. A key that the platform offers, however
+well it signs, is refused until then; else the platform could pin a key of its own.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from bus_schemas.errors import Refused
+from bus_schemas.event import Contract
+from bus_schemas.fields import KeyFingerprint
+from bus_schemas.transport.private_files import write_private
+
+MAX_PINS = 64
+
+
+class Pins(Contract, extra="forbid"):
+    """The pinned fingerprints, sorted, each once."""
+
+    v: Literal[1] = 1
+    pinned: Annotated[tuple[KeyFingerprint, ...], Field(max_length=MAX_PINS)] = ()
+
+    def with_key(self, fingerprint: str) -> "Pins":
+        """Return these pins and *fingerprint*. Raises Refused(`too_many_pins`)."""
+        pinned = tuple(sorted({*self.pinned, fingerprint}))
+        if len(pinned) > MAX_PINS:
+            raise Refused("too_many_pins", f"a server obeys at most {MAX_PINS} keys; remove one")
+        return Pins(pinned=pinned)
+
+    def without_key(self, fingerprint: str) -> "Pins":
+        """Return these pins without *fingerprint*. Raises Refused(`not_pinned`)."""
+        if fingerprint not in self.pinned:
+            raise Refused("not_pinned", f"{fingerprint} is not pinned here; see `trust list`")
+        return Pins(pinned=tuple(pin for pin in self.pinned if pin != fingerprint))
+
+
+def parse_fingerprint(typed: str) -> str:
+    """Return the 20 characters in *typed*; spaces, dashes and lower case are fine.
+
+    Raises Refused(`bad_fingerprint`).
+    """
+    text = "".join(typed.split()).replace("-", "").upper()
+    try:
+        return Pins(pinned=(text,)).pinned[0]
+    except ValidationError:
+        detail = "an owner key's fingerprint is 20 letters A-Z and digits 2-7"
+        raise Refused("bad_fingerprint", detail) from None
+
+
+def read_pins(path: Path) -> Pins:
+    """Return the pins in *path*. Raises Refused(`pins_damaged`): then nobody is obeyed."""
+    try:
+        return Pins.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return Pins()
+    except ValidationError:
+        detail = f"{path} is damaged; remove it and run `byok-vps trust FINGERPRINT` again"
+        raise Refused("pins_damaged", detail) from None
+
+
+def write_pins(path: Path, pins: Pins) -> None:
+    """Replace the pins, whole or not at all. Raises OSError."""
+    write_private(path, pins.model_dump_json().encode())
+
+
+def grouped(fingerprints: Iterable[str]) -> list[str]:
+    """Return *fingerprints* in groups of five, as people read them aloud."""
+    return [
+        "-".join(text[at : at + 5] for at in range(0, len(text), 5)) for text in fingerprints
+    ]

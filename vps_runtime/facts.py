@@ -1,0 +1,124 @@
+"""The server's own facts on their way to the ledger: numbered, kept, and remembered as told.
+
+A fact, its number and the memory of having told it are one transaction, so a kill between two
+facts leaves exactly the rest to tell. What was told is compared with what is held (`told` against
+the vault), never assumed.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+import aiosqlite
+
+from bus_schemas.event import ServerFact
+from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.database import open_database, transaction
+from bus_schemas.transport.fresh import fresh
+from bus_schemas.transport.outbox import OUTBOX_SCHEMA, OutboxPump, depth, put
+
+_SCHEMA = (
+    OUTBOX_SCHEMA
+    + """
+CREATE TABLE IF NOT EXISTS counter (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    n INTEGER NOT NULL
+) STRICT;
+INSERT OR IGNORE INTO counter VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS told (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+)
+
+
+class Draft(Protocol):
+    """A fact that lacks only its stamp, such as `partial(PinsChanged, pinned=…)`."""
+
+    def __call__(self, *, server_id: str, incarnation: int, n: int) -> ServerFact:
+        """Return the fact with its stamp."""
+        ...
+
+
+class Facts:
+    """One server's counter, outbox and memory, in one database."""
+
+    def __init__(self, database: aiosqlite.Connection, server_id: str, incarnation: int) -> None:
+        self._database = database
+        self._server_id = server_id
+        self._incarnation = incarnation
+        self._told: dict[str, str] = {}
+        self._pump: OutboxPump | None = None
+        self._one_at_a_time = asyncio.Lock()  # the connection has one transaction at a time
+
+    @classmethod
+    async def open(cls, path: Path, server_id: str, incarnation: int) -> "Facts":
+        """Open (or create) the database at *path*. Raises StorageFull."""
+        facts = cls(await open_database(path, _SCHEMA), server_id, incarnation)
+        facts._told = await _read_told(facts._database)
+        return facts
+
+    async def close(self) -> None:
+        """Close the database; what waits is sent after the next start."""
+        await self._database.close()
+
+    @property
+    def told(self) -> Mapping[str, str]:
+        """What was told, by key; read only."""
+        return MappingProxyType(self._told)
+
+    async def depth(self) -> int:
+        """Return how many facts the ledger does not have yet."""
+        return await depth(self._database)
+
+    async def tell(
+        self,
+        *drafts: Draft,
+        remember: Mapping[str, str] | None = None,
+        forget: Iterable[str] = (),
+    ) -> None:
+        """Put the facts of *drafts* into the outbox, and change the memory, all or nothing.
+
+        Raises StorageFull: nothing was told then.
+        """
+        kept, gone = dict(remember or {}), list(forget)
+        async with self._one_at_a_time, transaction(self._database):
+            facts = [self._stamped(draft, await self._next_n()) for draft in drafts]
+            await put(self._database, map(fresh, facts))
+            await self._database.executemany(
+                "DELETE FROM told WHERE key = ?", [(key,) for key in gone]
+            )
+            await self._database.executemany(
+                "INSERT OR REPLACE INTO told VALUES (?, ?)", list(kept.items())
+            )
+        for key in gone:
+            self._told.pop(key, None)
+        self._told |= kept
+        if self._pump:
+            self._pump.wake()
+
+    async def numbered(self, draft: Draft) -> ServerFact:
+        """Return *draft* with a number of its own, for a report that skips the outbox."""
+        async with self._one_at_a_time, transaction(self._database):
+            return self._stamped(draft, await self._next_n())
+
+    async def pump(self, bus: Bus) -> None:
+        """Send what waits, for ever; cancel to stop."""
+        self._pump = OutboxPump(self._database, bus)
+        await self._pump.run()
+
+    def _stamped(self, draft: Draft, n: int) -> ServerFact:
+        return draft(server_id=self._server_id, incarnation=self._incarnation, n=n)
+
+    async def _next_n(self) -> int:
+        """Count on; the number is used up if the transaction commits."""
+        rows = await self._database.execute_fetchall("UPDATE counter SET n = n + 1 RETURNING n")
+        return int(next(iter(rows))[0])
+
+
+async def _read_told(database: aiosqlite.Connection) -> dict[str, str]:
+    rows = await database.execute_fetchall("SELECT key, value FROM told")
+    return {str(key): str(value) for key, value in rows}

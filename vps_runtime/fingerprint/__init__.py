@@ -1,0 +1,1 @@
+"""Blind tags: evaluated elsewhere without being shown, announced once, renewed daily."""

@@ -1,0 +1,94 @@
+"""From what the vault holds to tags, through the blind evaluator, and the facts that tell them."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from bus_schemas.errors import Refused
+from bus_schemas.evaluation import KeysReply
+from bus_schemas.events.fingerprint import FingerprintObserved
+from bus_schemas.oprf import MAX_ELEMENTS
+from bus_schemas.tags import TagInput, tag
+from vps_runtime.config.told import TagKey, closed_epochs, missing_tags
+from vps_runtime.facts import Facts
+from vps_runtime.unlock.evaluator import Evaluator
+from vps_runtime.vault.credentials import CredentialStore, Held
+
+_KEYS_ARE_GOOD_SECONDS = 3600.0
+"""How soon a new epoch is noticed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    key: TagKey
+    held: Held
+    input: TagInput
+
+
+class Tags:
+    """Tells the tags of what is held, each once for every (slot, revision, basis, epoch)."""
+
+    def __init__(self, evaluator: Evaluator, credentials: CredentialStore, facts: Facts) -> None:
+        self._evaluator = evaluator
+        self._credentials = credentials
+        self._facts = facts
+        self._keys: KeysReply | None = None
+        self._asked_at = 0.0
+
+    async def tell_missing(self) -> str:
+        """Tell every tag that is missing under an epoch in use; return the current epoch.
+
+        Raises BusUnavailable, Refused, ContractError, StorageFull: what was told stays told,
+        the next call goes on from there.
+        """
+        keys = await self._epochs()
+        held = self._credentials.current
+        for epoch, public_key in keys.fingerprint_public_keys.items():
+            wanted = await self._wanted(epoch, held.values())
+            for at in range(0, len(wanted), MAX_ELEMENTS):
+                await self._tell(epoch, public_key, wanted[at : at + MAX_ELEMENTS])
+        if over := closed_epochs(keys.fingerprint_public_keys, self._facts.told):
+            await self._facts.tell(forget=over)
+        return keys.current_epoch
+
+    async def _epochs(self) -> KeysReply:
+        now = time.monotonic()
+        if self._keys is None or now - self._asked_at >= _KEYS_ARE_GOOD_SECONDS:
+            self._keys = await self._evaluator.keys()
+            self._asked_at = now
+        return self._keys
+
+    async def _wanted(self, epoch: str, held: Iterable[Held]) -> list[_Wanted]:
+        wanted = []
+        for entry in held:
+            missing = {key.basis: key for key in missing_tags([entry], [epoch], self._facts.told)}
+            if not missing:
+                continue
+            for value in await self._credentials.inputs(entry):
+                if key := missing.get(value.basis):
+                    wanted.append(_Wanted(key, entry, value))
+        return wanted
+
+    async def _tell(self, epoch: str, public_key: bytes, wanted: Sequence[_Wanted]) -> None:
+        try:
+            outputs = await self._evaluator.fingerprint(
+                epoch, public_key, [one.input.value for one in wanted]
+            )
+        except Refused:
+            self._keys = None  # perhaps the epoch was closed meanwhile: ask again next time
+            raise
+        drafts = [
+            partial(
+                FingerprintObserved,
+                slot_id=one.held.slot_id,
+                revision=one.held.revision,
+                provider=one.held.provider,
+                basis=one.input.basis,
+                strength=one.input.strength,
+                epoch=epoch,
+                tag=tag(epoch, one.input.basis, y),
+            )
+            for one, y in zip(wanted, outputs, strict=True)
+        ]
+        await self._facts.tell(*drafts, remember={one.key.key: "1" for one in wanted})
