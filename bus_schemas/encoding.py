@@ -32,4 +32,7 @@ def to_base64url(raw: bytes) -> str:
 
 def from_base64url(text: str) -> bytes:
     """Return the bytes of unpadded base64url. Raises ValueError on anything else."""
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if to_base64url(raw) != text:  # `+`, `/`, padding and stray bits get past the decoder
+        raise ValueError("not unpadded base64url")
+    return raw

@@ -36,7 +36,7 @@ def key_from_seed(seed: str) -> Ed25519PrivateKey:
     """Return the private key of a seed. Raises ValueError without showing the seed."""
     try:
         raw = _decode(seed)
-    except (ValueError, binascii.Error):
+    except ValueError:
         raw = b""
     if len(raw) != _KEY_BYTES + 2 or raw[0] & 0xF8 != _SEED_PREFIX:
         msg = "not an nkey seed (wrong length, prefix or checksum)"
@@ -48,7 +48,7 @@ def public_bytes(nkey: str) -> bytes:
     """Return the 32 raw bytes of a public nkey. Raises ValueError."""
     try:
         raw = _decode(nkey)
-    except (ValueError, binascii.Error):
+    except ValueError:
         raw = b""
     if len(raw) != _KEY_BYTES + 1:
         msg = "not a public nkey (wrong length or checksum)"

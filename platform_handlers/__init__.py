@@ -1,0 +1,1 @@
+"""The platform's side: handlers around one ledger, and the commands of `byok`."""

@@ -14,7 +14,7 @@ from functools import partial
 
 import structlog
 
-from bus_schemas.errors import ByokError
+from bus_schemas.errors import ByokError, Refused
 from bus_schemas.events.fingerprint import FingerprintRenewed, FingerprintRetired, HeldRevision
 from bus_schemas.events.reported import (
     CredentialRetired,
@@ -48,15 +48,16 @@ _LONGEST_DELAY = 60.0
 class Announcer:
     """The one task that tells facts about what is held."""
 
-    def __init__(
-        self, server: UnlockedServer, tags: Tags, pins_changed: Callable[[], None]
-    ) -> None:
-        """*pins_changed* is called after each change: a refused sealing may now be good."""
+    def __init__(self, server: UnlockedServer, tags: Tags) -> None:
         self._server = server
         self._facts = server.facts
         self._tags = tags
-        self._pins_changed = pins_changed
+        self._on_pins_changed: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
+
+    def on_pins_changed(self, callback: Callable[[], None]) -> None:
+        """Call *callback* after each change of pins: a refused sealing may now be good."""
+        self._on_pins_changed.append(callback)
 
     def wake(self) -> None:
         """Say that something may be new to tell."""
@@ -99,13 +100,18 @@ class Announcer:
         await self._tell_retired()
 
     async def _tell_pins(self) -> None:
-        pinned = read_pins(self._server.state.pins).pinned
+        try:
+            pinned = read_pins(self._server.state.pins).pinned
+        except Refused as error:  # nobody is obeyed until it is mended; the rest is still told
+            _log.warning("pins_unreadable", error=str(error))
+            return
         value = ",".join(pinned)
         if self._facts.told.get("pins") == value:
             return
         await self._facts.tell(partial(PinsChanged, pinned=pinned), remember={"pins": value})
         _log.info("pins_changed", pinned=len(pinned))
-        self._pins_changed()
+        for callback in self._on_pins_changed:
+            callback()
 
     async def _tell_sealing_key(self) -> None:
         key = await self._server.sealing_keys.turn(time.time())

@@ -46,10 +46,13 @@ class Draft(Protocol):
 class Facts:
     """One server's counter, outbox and memory, in one database."""
 
-    def __init__(self, database: aiosqlite.Connection, server_id: str, incarnation: int) -> None:
+    def __init__(
+        self, database: aiosqlite.Connection, path: Path, server_id: str, incarnation: int
+    ) -> None:
         self._database = database
+        self._path = path
         self._server_id = server_id
-        self._incarnation = incarnation
+        self.incarnation = incarnation
         self._told: dict[str, str] = {}
         self._pump: OutboxPump | None = None
         self._one_at_a_time = asyncio.Lock()  # the connection has one transaction at a time
@@ -57,7 +60,7 @@ class Facts:
     @classmethod
     async def open(cls, path: Path, server_id: str, incarnation: int) -> "Facts":
         """Open (or create) the database at *path*. Raises StorageFull."""
-        facts = cls(await open_database(path, _SCHEMA), server_id, incarnation)
+        facts = cls(await open_database(path, _SCHEMA), path, server_id, incarnation)
         facts._told = await _read_told(facts._database)
         return facts
 
@@ -106,12 +109,21 @@ class Facts:
             return self._stamped(draft, await self._next_n())
 
     async def pump(self, bus: Bus) -> None:
-        """Send what waits, for ever; cancel to stop."""
-        self._pump = OutboxPump(self._database, bus)
-        await self._pump.run()
+        """Send what waits, for ever; cancel to stop.
+
+        Over a connection of its own: on ours it would see facts of a transaction that may yet
+        be rolled back, and their numbers would be given out twice.
+        """
+        database = await open_database(self._path, _SCHEMA)
+        try:
+            self._pump = OutboxPump(database, bus)
+            await self._pump.run()
+        finally:
+            self._pump = None
+            await database.close()
 
     def _stamped(self, draft: Draft, n: int) -> ServerFact:
-        return draft(server_id=self._server_id, incarnation=self._incarnation, n=n)
+        return draft(server_id=self._server_id, incarnation=self.incarnation, n=n)
 
     async def _next_n(self) -> int:
         """Count on; the number is used up if the transaction commits."""

@@ -7,9 +7,9 @@ from bus_schemas.errors import Refused
 from bus_schemas.nkeys import key_from_seed
 
 _FORM = re.compile(
-    r"-----BEGIN NATS USER JWT-----\s*(?P<jwt>[A-Za-z0-9_.-]+)\s*-+END NATS USER JWT-+"
-    r".*?-----BEGIN USER NKEY SEED-----\s*(?P<seed>SU[A-Z2-7]+)\s*-+END USER NKEY SEED-+",
-    re.DOTALL,
+    r"-----BEGIN NATS USER JWT-----\s+(?P<jwt>[\w-]+\.[\w-]+\.[\w-]+)\s+-+END NATS USER JWT-+"
+    r".*?-----BEGIN USER NKEY SEED-----\s+(?P<seed>SU[A-Z2-7]+)\s+-+END USER NKEY SEED-+",
+    re.DOTALL | re.ASCII,
 )
 
 

@@ -7,6 +7,7 @@ calls itself not well tested, so the four claim kinds we need are written out he
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bus_schemas.encoding import from_base64url, to_base64url
+from bus_schemas.errors import Refused
+from bus_schemas.fields import ID_PATTERN
 from bus_schemas.flows import Account, Role
 from bus_schemas.nkeys import KeyType, public_nkey
 from bus_schemas.requests import ENROL
@@ -80,7 +83,7 @@ def mint_account(
 
 @dataclass(frozen=True)
 class UserPlan:
-    """One user of a scoped signing key."""
+    """One user of a scoped signing key. Raises Refused(`bad_user_name`)."""
 
     name: str
     nkey: str
@@ -88,6 +91,13 @@ class UserPlan:
     issued_at: int
     expires_at: int | None = None
     tags: tuple[str, ...] = ()
+    """`key:value`; a template may put the value into its subjects, like the name."""
+
+    def __post_init__(self) -> None:
+        tokens = (self.name, *(tag.partition(":")[2] for tag in self.tags))
+        if not all(re.fullmatch(ID_PATTERN, token) for token in tokens):
+            # `*`, `>` or a dot would widen what the scope's template allows.
+            raise Refused("bad_user_name", "names and tags are 1 to 63 of a-z, 0-9 and -")
 
 
 def mint_user(signing_key: Ed25519PrivateKey, user: UserPlan) -> str:
@@ -199,7 +209,7 @@ def _export(need: Need) -> dict[str, Any]:
 
 
 def _import(need: Need, plan: AccountPlan) -> dict[str, Any]:
-    imported = {
+    imported: dict[str, Any] = {
         "name": need.subject.wildcard,
         "subject": need.subject.wildcard,
         "local_subject": need.local(Account(plan.name)).wildcard,

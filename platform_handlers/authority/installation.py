@@ -1,11 +1,11 @@
 """`byok init DIR`: makes every key, account, certificate and file of one installation.
 
-    DIR/nats/        nats-server.conf, its TLS pair, account JWTs, JetStream key, the store
-    DIR/authority/   operator and signing seeds, the CA's key (the issuer's eyes only)
-    DIR/roles/       one credentials file per platform role
-    DIR/evaluator/   the evaluator's keys and state: a process and uid of its own
-    DIR/platform/    the handlers' databases, the API's TLS pair
-    DIR/public/      ca.pem, evaluator.json and bus.url, which anybody may have
+DIR/nats/        nats-server.conf, its TLS pair, account JWTs, JetStream key, the store
+DIR/authority/   operator and signing seeds, the CA's key (the issuer's eyes only)
+DIR/roles/       one credentials file per platform role
+DIR/evaluator/   the evaluator's keys and state: a process and uid of its own
+DIR/platform/    the handlers' databases, the API's TLS pair
+DIR/public/      ca.pem, evaluator.json and bus.url, which anybody may have
 """
 
 import secrets
@@ -87,6 +87,11 @@ class Installation:
     def bus_url(self) -> Path:
         """Where the bus listens, as one line `tls://host:port`."""
         return self.root / "public" / "bus.url"
+
+    @property
+    def api_url(self) -> Path:
+        """Where the API and the page are, as one line `https://host:port`."""
+        return self.root / "public" / "api.url"
 
     @property
     def system_credentials(self) -> Path:

@@ -17,6 +17,7 @@ from platform_handlers.authority.installation import Installation
 
 _START_SECONDS = 15
 _STOP_SECONDS = 20
+_POLL_SECONDS = 0.005
 
 
 class NatsServerFailed(ByokError):
@@ -51,6 +52,11 @@ def binary() -> str:
 
 
 async def start_nats_server(installation: Installation, *, log: Path) -> NatsServer:
+    """Start nats-server without holding up the event loop; see `launch`."""
+    return await asyncio.to_thread(launch, installation, log=log)
+
+
+def launch(installation: Installation, *, log: Path) -> NatsServer:
     """Start nats-server and return it once it listens; it tells its port itself.
 
     Raises NatsServerFailed with the end of its log.
@@ -71,7 +77,7 @@ async def start_nats_server(installation: Installation, *, log: Path) -> NatsSer
                 stderr=sink,
             )
         try:
-            url = await _listening(process, ports / f"nats-server_{process.pid}.ports", log)
+            url = _listening(process, ports / f"nats-server_{process.pid}.ports", log)
         except BaseException:
             process.kill()
             process.wait()
@@ -81,7 +87,7 @@ async def start_nats_server(installation: Installation, *, log: Path) -> NatsSer
         shutil.rmtree(ports, ignore_errors=True)
 
 
-async def _listening(process: subprocess.Popen[bytes], ports: Path, log: Path) -> str:
+def _listening(process: subprocess.Popen[bytes], ports: Path, log: Path) -> str:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError, ValueError):  # not there yet, or half written
@@ -89,6 +95,6 @@ async def _listening(process: subprocess.Popen[bytes], ports: Path, log: Path) -
             return url.replace("nats://", "tls://")
         if process.poll() is not None:
             break
-        await asyncio.sleep(0.01)
+        time.sleep(_POLL_SECONDS)
     tail = log.read_bytes()[-1500:].decode(errors="replace")
     raise NatsServerFailed(f"nats-server did not start; the end of {log}:\n{tail}")

@@ -5,7 +5,7 @@ not "in use": every step but `sent` is the server's own word.
 """
 
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeGuard
 
 from pydantic import Field
 
@@ -52,19 +52,22 @@ class Progress(Contract):
     """Oldest first."""
 
 
-def slot_of(fact: Event) -> tuple[str, str] | None:
-    """Return (server, slot) of a fact that `fold` understands."""
-    if isinstance(fact, ConfigRequested):
-        return fact.server_id, fact.slot.slot_id
-    if isinstance(fact, RotationStep | CredentialNeedsKey):
-        return fact.server_id, fact.slot_id
-    return None
+def is_slot_fact(event: Event) -> TypeGuard[SlotFact]:
+    """Say whether `fold` understands *event*."""
+    return isinstance(event, ConfigRequested | RotationStep | CredentialNeedsKey)
+
+
+def slot_of(fact: SlotFact) -> tuple[str, str]:
+    """Return (server, slot) of *fact*."""
+    slot_id = fact.slot.slot_id if isinstance(fact, ConfigRequested) else fact.slot_id
+    return fact.server_id, slot_id
 
 
 def fold(known: Progress, fact: SlotFact, *, at: datetime) -> Progress:
-    """Return *known* with *fact*, which the ledger took *at*; stale and repeated ones change nothing.
+    """Return *known* with *fact*, which the ledger took *at*.
 
-    A step of an older revision is not progress of the newest, whatever its name.
+    Stale and repeated facts change nothing, and a step of an older revision is not progress of
+    the newest, whatever its name.
     """
     if isinstance(fact, ConfigRequested):
         return _requested(known, fact, at)

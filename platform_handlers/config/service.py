@@ -3,6 +3,7 @@
 import asyncio
 from typing import Self
 
+import aiosqlite
 import structlog
 
 from bus_schemas.flows import Role
@@ -27,9 +28,13 @@ _PURGE_AGAIN_SECONDS = 5.0
 class ConfigHandler:
     """Build it with `open`, ask `writer` and `view`, keep `run` running, then `close`."""
 
-    def __init__(self, store: ConfigStore, pump: OutboxPump, bus: Bus, owners: ServerOwners) -> None:
+    def __init__(
+        self, store: ConfigStore, waiting: aiosqlite.Connection, bus: Bus, owners: ServerOwners
+    ) -> None:
+        """Join the parts; *waiting* is the outbox's own connection: it sees commits only."""
         self._store = store
-        self._pump = pump
+        self._waiting = waiting
+        self._pump = OutboxPump(waiting, bus)
         self._bus = bus
         self._folded = asyncio.Event()
         self.writer = ConfigWriter(bus, owners)
@@ -46,9 +51,7 @@ class ConfigHandler:
         bus = Bus(target, Role.CONFIG.value, lambda: credentials).open_in_background()
         store = await ConfigStore.open(path)
         waiting = await open_database(path, OUTBOX_SCHEMA)
-        handler = cls(store, OutboxPump(waiting, bus), bus, owners)
-        handler._waiting = waiting
-        return handler
+        return cls(store, waiting, bus, owners)
 
     async def run(self) -> None:
         """Read, tell and purge until cancelled. Raises ReaderMustStop."""
@@ -60,6 +63,7 @@ class ConfigHandler:
     async def close(self) -> None:
         """Close everything."""
         await self._bus.close()
+        await self._waiting.close()
         await self._store.close()
 
     async def position(self) -> Position | None:

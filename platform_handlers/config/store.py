@@ -14,7 +14,7 @@ from bus_schemas.transport.database import open_database, transaction
 from bus_schemas.transport.ledger import Batch, Fact, Position
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
 from bus_schemas.transport.position import POSITION_SCHEMA, read_position, write_position
-from platform_handlers.config.projection import Progress, SlotFact, fold, slot_of
+from platform_handlers.config.projection import Progress, fold, is_slot_fact, slot_of
 
 FILE_NAME: Final = "config.db"
 
@@ -119,16 +119,13 @@ class ConfigStore:
         )
 
     async def _fold_slots(self, facts: Iterable[Fact]) -> None:
-        mine: list[tuple[tuple[str, str], Fact, SlotFact]] = []
-        for fact in facts:
-            key = slot_of(fact.envelope.data)
-            if key:
-                mine.append((key, fact, fact.envelope.data))  # type: ignore[arg-type] # slot_of said so
-        known = await self._load({server_id for (server_id, _), _, _ in mine})
-        changed: dict[tuple[str, str], Progress] = {}
-        for key, fact, event in mine:
-            before = changed.get(key) or known.get(key, Progress())
-            changed[key] = fold(before, event, at=fact.stored_at)
+        mine = [
+            (event, fact.stored_at) for fact in facts if is_slot_fact(event := fact.envelope.data)
+        ]
+        changed = await self._load({event.server_id for event, _ in mine})
+        for event, stored_at in mine:
+            key = slot_of(event)
+            changed[key] = fold(changed.get(key, Progress()), event, at=stored_at)
         await self.database.executemany(
             "INSERT OR REPLACE INTO progress VALUES (?, ?, ?)",
             [(*key, progress.model_dump_json()) for key, progress in changed.items()],

@@ -37,7 +37,7 @@ class ConfigView:
         ]
 
     async def newest_revision(self, server_id: str, slot_id: str) -> int:
-        """Return the newest sealed revision of a slot, 0 if there is none. Raises BusUnavailable."""
+        """Return the newest sealed revision of a slot, 0 for none. Raises BusUnavailable."""
         slots = await self.slots_of(server_id)
         return next((slot.revision for slot in slots if slot.slot_id == slot_id), 0)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from pydantic import BaseModel
@@ -16,13 +16,13 @@ from bus_schemas.errors import Refused
 from bus_schemas.events import DismissalRequested, DismissalUndone
 from bus_schemas.events.banner import BannerState
 from bus_schemas.keys import server_fingerprint
-from bus_schemas.sealed import SealedEnvelope, check_signature
+from bus_schemas.sealed import SealedEnvelope
 from platform_handlers.banner.board import Entry
 from platform_handlers.banner.feed import Feed, TooManyListeners
 from platform_handlers.banner.view import list_of
 from platform_handlers.dashboard.bodies import read_json
 from platform_handlers.dashboard.callers import Caller, caller_of
-from platform_handlers.dashboard.ports import KnownServer, Neighbours, StaleBase
+from platform_handlers.dashboard.ports import KnownServer, Neighbours
 from platform_handlers.dashboard.problems import (
     ProblemError,
     no_banner,
@@ -33,6 +33,7 @@ from platform_handlers.dashboard.problems import (
 from platform_handlers.dashboard.stream import Audience, EventStream, cursor_of, frames
 
 _CATCH_UP_SECONDS = 5.0
+_OVERTAKEN = {"stale_base_revision", "revision_not_newer"}
 
 Answer = Callable[["Desk", Request, Caller], Awaitable[Response | ASGIApp]]
 
@@ -44,6 +45,8 @@ class Desk:
     neighbours: Neighbours
     feed: Feed
     heartbeat: float
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process ends: open streams would hold it up."""
 
     async def loaded(self) -> None:
         """Wait until the board is whole. Raises ProblemError 503 when that takes too long."""
@@ -55,14 +58,14 @@ class Desk:
 
     async def server_view(self, server: KnownServer) -> ServerView:
         """Return *server* with its keys and slots."""
-        key, credentials = server.identity_key, self.neighbours.credentials
+        key, shelf = server.identity_key, self.neighbours.shelf
         return ServerView(
             server_id=server.server_id,
             active=server.active,
             identity_key=key,
             fingerprint=server_fingerprint(server.server_id, key) if key else None,
-            sealing_key=await credentials.sealing_key(server.server_id),
-            slots=tuple(await credentials.slots_of(server.server_id)),
+            sealing_key=await shelf.sealing_key(server.server_id),
+            slots=tuple(await shelf.slots_of(server.server_id)),
         )
 
     async def server_views(self, owner_id: str) -> ServerList:
@@ -110,7 +113,7 @@ async def _server(desk: Desk, request: Request, caller: Caller) -> Response:
 async def _slot(desk: Desk, request: Request, caller: Caller) -> Response:
     server = await _own_server(desk, request, caller)
     slot_id = request.path_params["slot_id"]
-    for slot in await desk.neighbours.credentials.slots_of(server.server_id):
+    for slot in await desk.neighbours.shelf.slots_of(server.server_id):
         if slot.slot_id == slot_id:
             return _json(slot)
     remedy = f"`byok key set {server.server_id} SLOT` makes one."
@@ -123,21 +126,10 @@ async def _take_sealed(desk: Desk, request: Request, caller: Caller) -> Response
     envelope = submission.envelope
     _check_addressed(envelope, caller, request)
     try:
-        check_signature(envelope)
-        generation = await desk.neighbours.credentials.accept(envelope, submission.base_revision)
-    except StaleBase:
-        raise ProblemError(
-            409,
-            "stale-base",
-            "Somebody was faster",
-            f"Revision {submission.base_revision} of slot {envelope.slot_id} on "
-            f"{server.server_id} is no longer the newest. Read it again and seal anew.",
-        ) from None
+        wanted = await desk.neighbours.inbox.accept(envelope, submission.base_revision)
     except Refused as error:
-        code = error.reason.replace("_", "-")
-        detail = error.detail or f"The envelope for {server.server_id} was refused."
-        raise ProblemError(422, code, "The envelope was refused", detail) from None
-    return _json(Accepted(generation=generation), 202)
+        raise _envelope_refused(error, server.server_id) from None
+    return _json(Accepted(generation=wanted.generation), 202)
 
 
 async def _banners(desk: Desk, _: Request, caller: Caller) -> Response:
@@ -152,7 +144,7 @@ async def _banner_stream(desk: Desk, request: Request, caller: Caller) -> ASGIAp
     )
     source = frames(desk.feed, audience, heartbeat=desk.heartbeat)
     try:
-        return EventStream(source, await anext(source))
+        return EventStream(source, await anext(source), desk.closing)
     except TooManyListeners:
         raise ProblemError(
             429,
@@ -196,6 +188,14 @@ async def _undo(desk: Desk, request: Request, caller: Caller) -> Response:
         DismissalUndone(owner_id=caller.owner_id, banner_id=entry.banner.banner_id, who=caller.who)
     )
     return Response(status_code=202)
+
+
+def _envelope_refused(error: Refused, server_id: str) -> ProblemError:
+    code, stale = error.reason.replace("_", "-"), error.reason in _OVERTAKEN
+    title = "Somebody was faster" if stale else "The envelope was refused"
+    remedy = "Read the slot again and seal anew." if stale else ""
+    detail = f"{error.detail or f'The envelope for {server_id} was refused'}. {remedy}".rstrip()
+    return ProblemError(409 if stale else 422, code, title, detail)
 
 
 def _overtaken(entry: Entry) -> ProblemError:

@@ -40,7 +40,7 @@ def build_api(
 ) -> Starlette:
     """Return the application; *feed* must be run by the caller. *heartbeat* is in seconds."""
     desk = api.Desk(neighbours, feed, heartbeat)
-    return Starlette(
+    app = Starlette(
         routes=[*api.routes(desk), *Page(desk).routes()],
         middleware=[Middleware(SecurityHeaders)],
         exception_handlers={
@@ -51,6 +51,8 @@ def build_api(
             StorageFull: _bus_problem,
         },
     )
+    app.state.closing = desk.closing
+    return app
 
 
 @contextlib.asynccontextmanager
@@ -81,6 +83,7 @@ async def serve(
             await server.wait_until_ready(running)
             yield f"https://{host}:{listener.getsockname()[1]}"
         finally:
+            app.state.closing.set()
             server.should_exit = True
             await running
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from bus_schemas.api import SlotView
 from bus_schemas.event import Event
+from bus_schemas.events import ConfigDesired
 from bus_schemas.keys import SignedSealingKey
 from bus_schemas.sealed import SealedEnvelope
 
@@ -19,10 +20,6 @@ class KnownServer:
     """Ed25519 public key; none before the server has enrolled."""
     active: bool
     """False once it was revoked."""
-
-
-class StaleBase(Exception):
-    """The sealing was made on top of a revision that is no longer the newest."""
 
 
 class Tokens(Protocol):
@@ -61,19 +58,26 @@ class Fleet(Protocol):
         ...
 
 
-class Credentials(Protocol):
-    """The sealed credentials: taking a new one in, and how far the others have come."""
+class Inbox(Protocol):
+    """Takes sealed credentials in."""
 
-    async def accept(self, envelope: SealedEnvelope, base_revision: int) -> int:
-        """Ask *envelope*'s server to take it; return the generation. Raises StaleBase, Refused."""
+    async def accept(self, envelope: SealedEnvelope, base_revision: int) -> ConfigDesired:
+        """Return the document that asks the server to take *envelope*.
+
+        Raises Refused (`stale_base_revision` and others) and BusUnavailable.
+        """
         ...
+
+
+class Shelf(Protocol):
+    """What servers have told of their slots."""
 
     async def sealing_key(self, server_id: str) -> SignedSealingKey | None:
         """Return the newest key the server has announced."""
         ...
 
     async def slots_of(self, server_id: str) -> Sequence[SlotView]:
-        """Return the server's slots, by id."""
+        """Return the server's slots, by id. Raises BusUnavailable."""
         ...
 
 
@@ -92,5 +96,6 @@ class Neighbours:
     tokens: Tokens
     sessions: Sessions
     fleet: Fleet
-    credentials: Credentials
+    inbox: Inbox
+    shelf: Shelf
     facts: Facts

@@ -143,7 +143,7 @@ def provider_name(provider_id: str) -> str:
 def commands_marked(sentence: str) -> Markup:
     """Return *sentence* with its `commands` set as code; everything in it is escaped."""
     parts = sentence.split("`")
-    return Markup("").join(  # noqa: S704 (empty)
+    return Markup("").join(
         Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts)
     )
 

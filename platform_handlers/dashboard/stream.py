@@ -107,10 +107,14 @@ async def _next(listener: Listener, heartbeat: float) -> Entry | None:
 class EventStream:
     """The ASGI answer that sends frames until they end or the client is gone."""
 
-    def __init__(self, source: AsyncIterator[bytes], first: bytes) -> None:
-        """*first* was taken from *source* already, so that refusals could still be told."""
+    def __init__(self, source: AsyncIterator[bytes], first: bytes, closing: asyncio.Event) -> None:
+        """*first* was taken from *source* already, so that refusals could still be told.
+
+        *closing* ends the stream from our side; browsers come back by themselves.
+        """
         self._source = source
         self._first = first
+        self._closing = closing
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Send for as long as the client listens."""
@@ -124,14 +128,19 @@ class EventStream:
                 ],
             }
         )
-        sending = asyncio.create_task(self._send_all(send))
-        leaving = asyncio.create_task(_until_gone(receive))
+        tasks = {
+            asyncio.create_task(self._send_all(send)),
+            asyncio.create_task(_until_gone(receive)),
+            asyncio.create_task(self._closing.wait()),
+        }
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (sending, leaving):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(OSError):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_all(self, send: Send) -> None:
         with contextlib.suppress(OSError, TimeoutError):  # the client went away
@@ -143,7 +152,6 @@ class EventStream:
                 close = getattr(self._source, "aclose", None)
                 if close is not None:
                     await close()
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _send_one(send: Send, chunk: bytes) -> None:

@@ -18,16 +18,21 @@ STEP_IN_WORDS: Final[Mapping[SlotStep, str]] = {
 }
 
 _REASONS: Final[Mapping[str, str]] = {
+    "wrong_owner": "It was sealed for another owner. Look which owner `byok owner connect` used.",
+    "wrong_server": "It was sealed for another server. Send it again.",
+    "wrong_slot": "It was sealed for another slot. Send it again.",
+    "unknown_sealing_key": "It was sealed to a key the server no longer has. Send it again.",
+    "owner_key_not_pinned": "The server does not obey your owner key. Run `byok owner fingerprint` "
+    "here, then `byok-vps trust` with what it prints on the server's console.",
     "bad_signature": "The signature does not fit: the envelope was changed on its way.",
-    "does_not_open": "It was sealed to a key the server no longer has. Send it again.",
-    "bad_padding": "What was inside is damaged. Send it again.",
-    "bad_payload": "What was inside is no credential. Send it again.",
-    "owner_key_not_pinned": "The server does not know your owner key. On its console run "
-    "`byok-vps trust FINGERPRINT` with what `byok owner fingerprint` prints here.",
+    "stale_revision": "The server has had this revision already. Look at the slot, then send anew.",
+    "revision_jump": "The revision is far above the last one. Look at the slot, then send anew.",
+    "below_min_revision": "The revision was retired before it came. Send it again.",
+    "not_the_desired_one": "A newer credential was asked for in the meantime. Look at the slot.",
     "expired": "It reached the server too late. Send it again.",
-    "stale_revision": "A newer credential had arrived before it. Look at the slot first.",
-    "never_delivered": "No credential has reached this server yet.",
-    "re_enrolled": "The server was set up anew and has lost what it held.",
+    "does_not_open": "It does not open with the server's key. Send it again.",
+    "bad_padding": "What was inside is damaged. Send it again.",
+    "bad_payload": "What was inside is no credential of this kind. Send it again.",
 }
 
 

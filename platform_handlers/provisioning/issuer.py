@@ -92,7 +92,7 @@ class Issuer:
             _log.warning("enrolment_refused", reason=error.reason, source=source_of(message))
             reply = RefusedReply(refused=error.reason, detail=error.detail)
         except StorageFull as error:
-            _log.error("enrolment_failed", error=str(error))  # noqa: TRY400 (no trace is needed)
+            _log.error("enrolment_failed", error=str(error))
             return  # no answer: the machine asks again
         await message.respond(reply.model_dump_json().encode())
 

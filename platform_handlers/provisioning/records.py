@@ -87,7 +87,10 @@ class OwnerKey:
 
 
 def secret_hash(secret: str) -> bytes:
-    """Return what is stored of a 256-bit random secret; look-ups go by it, so nothing is compared byte by byte."""
+    """Return what is stored of a 256-bit random secret.
+
+    Look-ups go by it, so no secret is ever compared byte by byte.
+    """
     return hashlib.sha256(secret.encode()).digest()
 
 

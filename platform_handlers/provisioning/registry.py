@@ -158,7 +158,10 @@ class Registry:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -300,9 +303,7 @@ class Registry:
 
     async def _joinable(self, wish: Enrolment) -> ServerRecord:
         query = f"{_SERVER} WHERE server_id = ? AND join_hash = ?"
-        async with self.database.execute(
-            query, (wish.server_id, secret_hash(wish.secret))
-        ) as rows:
+        async with self.database.execute(query, (wish.server_id, secret_hash(wish.secret))) as rows:
             row = await rows.fetchone()
         if row is None:
             raise Refused("bad_join_secret", f"not the join token of {wish.server_id}")
@@ -375,9 +376,7 @@ class Registry:
 
     async def claims_pushed(self, order: ClaimsOrder) -> None:
         """Note that the bus confirmed *order*."""
-        await self.database.execute(
-            "UPDATE claims SET pushed = max(pushed, ?)", (order.version,)
-        )
+        await self.database.execute("UPDATE claims SET pushed = max(pushed, ?)", (order.version,))
 
     async def _claims(self) -> tuple[int, int, int]:
         query = "SELECT issued_at, wanted, pushed FROM claims"

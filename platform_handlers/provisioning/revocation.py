@@ -11,6 +11,7 @@ import fcntl
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,9 @@ class Revoker:
             return None
         servers = await self._gather(_PING, b"")
         answers = await self._gather(_UPDATE, self._jwt(fleet, order).encode(), len(servers))
-        updated = sum(1 for answer in answers if answer.get("data", {}).get("code") == 200)
+        updated = sum(
+            1 for answer in answers if answer.get("data", {}).get("code") == HTTPStatus.OK
+        )
         pushed = Pushed(len(servers), updated)
         if pushed.complete:
             await self._registry.claims_pushed(order)

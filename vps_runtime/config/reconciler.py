@@ -1,5 +1,7 @@
-"""Keeps the vault as the desired document says. Level-triggered: lost, repeated, reordered and
-forged nudges change nothing, because the document itself is always read back.
+"""Keeps the vault as the desired document says.
+
+Level-triggered: lost, repeated, reordered and forged nudges change nothing, because the document
+itself is always read back.
 
 Not found or unreadable means *no news*, never "remove".
 """
@@ -126,10 +128,7 @@ class Reconciler:
             _log.info("sealing_not_there", slot=slot.slot_id, revision=slot.revision)
             return
         try:
-            sealed = decode(message.data, message.subject).data
-            if not isinstance(sealed, CredentialSealed):
-                raise ContractError("wrong_type", "not a sealed credential")
-            await self._admit(sealed.envelope, slot)
+            await self._admit(_envelope(message), slot)
         except (ContractError, Refused) as refusal:
             await self._reject(slot, message, refusal)
 
@@ -202,6 +201,14 @@ def _decoded(message: StoredMessage) -> object:
     except ContractError as error:
         _log.warning("unreadable", subject=message.subject, error=str(error))
         return None
+
+
+def _envelope(message: StoredMessage) -> SealedEnvelope:
+    """Return the sealing in *message*. Raises ContractError with the reason to report."""
+    sealed = decode(message.data, message.subject).data
+    if not isinstance(sealed, CredentialSealed):
+        raise ContractError("wrong_type", "not a sealed credential")
+    return sealed.envelope
 
 
 async def _attempts(most: int) -> AsyncIterator[int]:

@@ -55,8 +55,9 @@ class Link:
         """Renew for ever; cancel to stop. Trouble is retried with jittered back-off."""
         delay = _FIRST_DELAY
         while True:
-            while not self._due():
-                await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS)
+            if not self._due():
+                continue
             try:
                 await self._renew()
             except (ByokError, OSError) as error:

@@ -1,7 +1,5 @@
 """The two tokens on disk: stored whole before they are used."""
 
-from pathlib import Path
-
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import TypeAdapter, ValidationError
 

@@ -66,9 +66,7 @@ async def _enrol(state: StateFolder, token: JoinToken, nkey: str, identity: Iden
     await bus.open()
     try:
         subject = ENROL.fill({})
-        answer = await bus.request(
-            subject, _request(token, nkey, identity), wait=_WAIT_SECONDS
-        )
+        answer = await bus.request(subject, _request(token, nkey, identity), wait=_WAIT_SECONDS)
     finally:
         await bus.close()
     try:

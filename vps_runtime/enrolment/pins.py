@@ -69,6 +69,4 @@ def write_pins(path: Path, pins: Pins) -> None:
 
 def grouped(fingerprints: Iterable[str]) -> list[str]:
     """Return *fingerprints* in groups of five, as people read them aloud."""
-    return [
-        "-".join(text[at : at + 5] for at in range(0, len(text), 5)) for text in fingerprints
-    ]
+    return ["-".join(text[at : at + 5] for at in range(0, len(text), 5)) for text in fingerprints]

@@ -60,14 +60,16 @@ class Tags:
         return self._keys
 
     async def _wanted(self, epoch: str, held: Iterable[Held]) -> list[_Wanted]:
-        wanted = []
+        wanted: list[_Wanted] = []
         for entry in held:
             missing = {key.basis: key for key in missing_tags([entry], [epoch], self._facts.told)}
             if not missing:
                 continue
-            for value in await self._credentials.inputs(entry):
-                if key := missing.get(value.basis):
-                    wanted.append(_Wanted(key, entry, value))
+            wanted += [
+                _Wanted(key, entry, value)
+                for value in await self._credentials.inputs(entry)
+                if (key := missing.get(value.basis))
+            ]
         return wanted
 
     async def _tell(self, epoch: str, public_key: bytes, wanted: Sequence[_Wanted]) -> None:

@@ -24,7 +24,7 @@ from vps_runtime.vault.root_file import RootFile, read_root_file, write_root_fil
 
 _log = structlog.get_logger(__name__)
 
-_PASSING = frozenset({"bad_nonce", "stale_nonce", "unknown_nonce", "too_many_unlocks"})
+_PASSING = frozenset({"stale_nonce", "too_many_unlocks", "unknown_server"})
 """Refusals that end by themselves; every other one needs a person."""
 
 _FIRST_DELAY = 0.2

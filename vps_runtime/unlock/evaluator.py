@@ -82,9 +82,7 @@ class Evaluator:
     ) -> list[bytes]:
         """Return the 64-byte evaluations of 1 to 64 *inputs* under *epoch*, proofs verified."""
         blinding, blinded = blind(inputs)
-        request = FingerprintRequest(
-            epoch=epoch, blinded=tuple(blinded), nonce=await self._nonce()
-        )
+        request = FingerprintRequest(epoch=epoch, blinded=tuple(blinded), nonce=await self._nonce())
         reply = await self._ask(request, EvaluationReply)
         return blinding.finalize(reply.evaluation, public_key)
 

@@ -91,7 +91,7 @@ class CredentialStore:
             try:
                 self._held[name.slot, name.revision] = _held(name, await self._read(name))
             except Refused as error:
-                _log.error("vault_record_unusable", error=str(error))  # noqa: TRY400 (expected)
+                _log.error("vault_record_unusable", error=str(error))
                 if all(slot != name.slot for slot, _ in self._held):
                     damaged.add(name.slot)
 

@@ -88,7 +88,7 @@ class SealingKeys:
             try:
                 self._keys[name.revision] = await asyncio.to_thread(self._read, name)
             except (Refused, OSError) as error:
-                _log.error("sealing_key_unusable", number=name.revision, error=str(error))  # noqa: TRY400
+                _log.error("sealing_key_unusable", number=name.revision, error=str(error))
 
     @property
     def by_id(self) -> Mapping[str, X25519PrivateKey]:

@@ -2,80 +2,123 @@
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from pydantic import SecretStr
 
-from bus_schemas.api import SlotStep, SlotView, StepView
-from bus_schemas.events import BannerEvent, BannerRaised
+from bus_schemas.api import SealedSubmission, SlotStep, SlotView
+from bus_schemas.codec import decode
+from bus_schemas.event import Event, ServerFact
+from bus_schemas.events import (
+    BannerEvent,
+    BannerRaised,
+    DismissalRequested,
+    DismissalUndone,
+    SealingKeyPublished,
+)
 from bus_schemas.events.banner import BannerCode, Sharing
-from bus_schemas.fields import Basis, at_utc
+from bus_schemas.events.reported import RotationStep
+from bus_schemas.fields import Basis, CredentialKind, at_utc
 from bus_schemas.flows import Role
-from bus_schemas.keys import SignedSealingKey, sign_sealing_key
-from bus_schemas.sealed import SealedEnvelope
+from bus_schemas.keys import server_fingerprint, sign_sealing_key
+from bus_schemas.nkeys import KeyType, public_nkey
+from bus_schemas.sealed import CredentialPayload, SealContext, seal
+from bus_schemas.streams import LEDGER
 from bus_schemas.transport.connection import Bus
-from bus_schemas.transport.fresh import fresh
-from bus_schemas.transport.jetstream import store
+from bus_schemas.transport.fresh import fresh, new_id
+from bus_schemas.transport.jetstream import read_batch, store
 from platform_handlers.authority.installation import Installation
 from platform_handlers.banner.feed import Feed
-from platform_handlers.dashboard.app import build_api, serve
+from platform_handlers.config.service import ConfigHandler
+from platform_handlers.dashboard.app import build_api, page_link, serve
 from platform_handlers.dashboard.facts import LedgerFacts
 from platform_handlers.dashboard.fleet import RegisteredFleet
-from platform_handlers.dashboard.ports import Neighbours, StaleBase
-from platform_handlers.provisioning.registry import Enrolment, Registry
+from platform_handlers.dashboard.ports import Neighbours
+from platform_handlers.provisioning.registry import FILE_NAME, Enrolment, Registry
 from platform_handlers.provisioning.sign_ins import SignIns
+from tests.conftest import Platform
 
 START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
 
-class Slots:
-    """Stands in for the config writer and the servers: takes envelopes, reports what it is told."""
+class Server:
+    """One server, as far as the platform can tell: it announces and reports on the bus."""
 
-    def __init__(self) -> None:
-        self.keys: dict[str, SignedSealingKey] = {}
-        self.slots: dict[tuple[str, str], SlotView] = {}
-        self.taken: list[SealedEnvelope] = []
+    def __init__(self, server_id: str, owner_id: str, bus: Bus) -> None:
+        self.server_id = server_id
+        self.owner_id = owner_id
+        self.identity = Ed25519PrivateKey.generate()
+        self.sealing_key = X25519PrivateKey.generate()
+        self._bus = bus
+        self._n = 0
 
-    async def accept(self, envelope: SealedEnvelope, base_revision: int) -> int:
-        """Take *envelope* if it builds on the newest revision."""
-        known = self.slots.get((envelope.server_id, envelope.slot_id))
-        if base_revision != (known.revision if known else 0):
-            raise StaleBase
-        self.taken.append(envelope)
-        step = StepView(step=SlotStep.SENT, revision=envelope.revision, at=at_utc(time.time()))
-        self.slots[envelope.server_id, envelope.slot_id] = SlotView(
-            slot_id=envelope.slot_id,
-            provider=envelope.provider,
-            kind=envelope.kind,
-            revision=envelope.revision,
-            steps=(step,),
+    @property
+    def fingerprint(self) -> str:
+        """What its console shows."""
+        return server_fingerprint(self.server_id, self.identity.public_key().public_bytes_raw())
+
+    async def say(self, kind: type[ServerFact], **fields: Any) -> None:  # noqa: ANN401 (as the fact has them)
+        """Store a fact of this server's in the ledger."""
+        self._n += 1
+        fact = kind(server_id=self.server_id, incarnation=1, n=self._n, **fields)
+        await store(self._bus, fresh(fact))
+
+    async def announce(self) -> None:
+        """Publish the sealing key."""
+        key = sign_sealing_key(
+            self.identity,
+            server_id=self.server_id,
+            key_id="k1",
+            public_key=self.sealing_key.public_key().public_bytes_raw(),
+            not_after=at_utc(time.time()) + timedelta(days=30),
         )
-        return len(self.taken)
+        await self.say(SealingKeyPublished, signed_key=key)
 
-    async def sealing_key(self, server_id: str) -> SignedSealingKey | None:
-        """Return what the server would have announced."""
-        return self.keys.get(server_id)
+    async def step(self, kind: type[RotationStep], slot: SlotView, **more: Any) -> None:  # noqa: ANN401 (as the step has them)
+        """Report a step of *slot*'s newest revision."""
+        await self.say(
+            kind,
+            slot_id=slot.slot_id,
+            revision=slot.revision,
+            rotation_id=new_id(),
+            observed_generation=1,
+            **more,
+        )
 
-    async def slots_of(self, server_id: str) -> Sequence[SlotView]:
-        """Return the server's slots."""
-        return [view for (server, _), view in sorted(self.slots.items()) if server == server_id]
-
-    def report(self, server_id: str, slot_id: str, step: SlotStep, reason: str | None = None) -> None:
-        """Let the server report *step*."""
-        view = self.slots[server_id, slot_id]
-        told = StepView(step=step, revision=view.revision, at=at_utc(time.time()), reason=reason)
-        self.slots[server_id, slot_id] = view.model_copy(update={"steps": (*view.steps, told)})
+    def sealed(self, owner_key: Ed25519PrivateKey, base: int = 0, **more: Any) -> SealedSubmission:  # noqa: ANN401
+        """Seal a made-up API key for this server, on top of revision *base*."""
+        fields: dict[str, Any] = {
+            "owner_id": self.owner_id,
+            "server_id": self.server_id,
+            "key_id": "k1",
+            "slot_id": "anthropic",
+            "provider": "anthropic",
+            "kind": CredentialKind.API_KEY,
+            "revision": base + 1,
+            "not_after": int(time.time()) + 3600,
+            "envelope_id": new_id(),
+        }
+        payload = CredentialPayload(
+            secret=SecretStr("sk-ant-api03-CANARY"),
+            base_url="https://api.anthropic.com",
+            header_style="x-api-key",
+        )
+        envelope = seal(
+            payload,
+            SealContext(**(fields | more)),
+            sealing_public_key=self.sealing_key.public_key().public_bytes_raw(),
+            owner_private_key=owner_key,
+        )
+        return SealedSubmission(envelope=envelope, base_revision=base)
 
 
 @dataclass
@@ -86,11 +129,13 @@ class Faces:
     installation: Installation
     registry: Registry
     sign_ins: SignIns
-    slots: Slots
+    config: ConfigHandler
     feed: Feed
     fingerprint: Bus
+    ops: Bus
     tokens: dict[str, str]
-    identities: dict[str, Ed25519PrivateKey] = field(default_factory=dict)
+    servers: dict[str, Server] = field(default_factory=dict)
+    owner_key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     revision: int = 100
 
     def tls(self) -> ssl.SSLContext:
@@ -104,10 +149,41 @@ class Faces:
 
     async def link(self, owner: str) -> str:
         """A fresh sign-in link."""
-        return f"{self.url}/login/{await self.sign_ins.make_link(owner)}"
+        return page_link(self.url, await self.sign_ins.make_link(owner))
+
+    @contextlib.asynccontextmanager
+    async def signed_in(self, owner: str) -> AsyncIterator[httpx.AsyncClient]:
+        """A browser-like client with a session of *owner*."""
+        async with self.client() as client:
+            assert (await client.post(await self.link(owner))).status_code == 303
+            yield client
+
+    async def provision(self, owner: str, server_id: str, bus: Bus) -> None:
+        """Add a server, let it enrol, and let it announce its sealing key."""
+        server = Server(server_id, owner, bus)
+        secret = await self.registry.add_server(owner, server_id)
+        nkey = public_nkey(Ed25519PrivateKey.generate(), KeyType.USER)
+        identity = server.identity.public_key().public_bytes_raw()
+        await self.registry.enrol(Enrolment(server_id, secret, nkey, identity, "127.0.0.1"))
+        await server.announce()
+        self.servers[server_id] = server
+        await until(lambda: self.config.view.sealing_key(server_id))
+
+    async def slot(self, server_id: str, slot_id: str) -> SlotView:
+        """One slot, as the config handler sees it."""
+        slots = await self.config.view.slots_of(server_id)
+        return next(slot for slot in slots if slot.slot_id == slot_id)
+
+    async def reach(self, server_id: str, slot_id: str, step: SlotStep) -> None:
+        """Wait until the config handler has heard of *step*."""
+
+        async def there() -> bool:
+            return (await self.slot(server_id, slot_id)).latest.step is step
+
+        await until(there)
 
     async def say(
-        self, kind: type[BannerEvent], owner: str, place: str, code: BannerCode, **more: Any
+        self, kind: type[BannerEvent], owner: str, place: str, code: BannerCode, **more: object
     ) -> BannerEvent:
         """Publish a banner event about *place* (`server/slot`), with the next revision."""
         self.revision += 1
@@ -125,9 +201,11 @@ class Faces:
         }
         event = kind(**(fields | more))
         sequence = await store(self.fingerprint, fresh(event))
-        async with asyncio.timeout(10):
-            while self.feed.board.cursor < sequence:
-                await asyncio.sleep(0.005)
+
+        async def seen() -> bool:
+            return self.feed.board.cursor >= sequence
+
+        await until(seen)
         return event
 
     async def both_reuse_banners(self) -> tuple[BannerEvent, BannerEvent]:
@@ -137,9 +215,7 @@ class Faces:
             "acme",
             "acme-1/anthropic",
             BannerCode.API_KEY_REUSE,
-            sharing=Sharing(
-                own_servers=("acme-2",), own_servers_total=1, bases=(Basis.API_KEY,)
-            ),
+            sharing=Sharing(own_servers=("acme-2",), own_servers_total=1, bases=(Basis.API_KEY,)),
         )
         amber = await self.say(
             BannerRaised,
@@ -150,68 +226,63 @@ class Faces:
         )
         return blue, amber
 
-    async def provision(self, owner: str, server: str) -> None:
-        """Add a server, let it enrol, and let it announce its sealing key."""
-        secret = await self.registry.add_server(owner, server)
-        identity = Ed25519PrivateKey.generate()
-        await self.registry.enrol(
-            Enrolment(
-                server,
-                secret,
-                _nkey(identity),
-                identity.public_key().public_bytes_raw(),
-                "127.0.0.1",
-            )
-        )
-        self.identities[server] = identity
-        self.slots.keys[server] = sign_sealing_key(
-            identity,
-            server_id=server,
-            key_id="k1",
-            public_key=X25519PrivateKey.generate().public_key().public_bytes_raw(),
-            not_after=at_utc(time.time()) + timedelta(days=30),
-        )
+    async def answers(self) -> list[Event]:
+        """The owners' answers to banners, as they lie in the ledger."""
+        messages = await read_batch(self.ops, LEDGER.name, 1, 1000)
+        found = [decode(message.data, message.subject).data for message in messages]
+        return [event for event in found if isinstance(event, DismissalRequested | DismissalUndone)]
 
 
-def _nkey(identity: Ed25519PrivateKey) -> str:
-    from bus_schemas.nkeys import KeyType, public_nkey
+async def csrf_of(client: httpx.AsyncClient) -> dict[str, str]:
+    """Return the header that the page's own script would send."""
+    page = await client.get("/")
+    return {"X-CSRF-Token": page.text.partition('name="csrf" content="')[2].partition('"')[0]}
 
-    seed = hashlib.sha256(identity.private_bytes_raw()).digest()
-    return public_nkey(Ed25519PrivateKey.from_private_bytes(seed), KeyType.USER)
+
+async def until(fact: Callable[[], Awaitable[object]]) -> None:
+    """Return once *fact* is so; fail after ten seconds."""
+    async with asyncio.timeout(10):
+        while not await fact():
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
-async def faces(platform: Any, installation: Installation) -> AsyncIterator[Faces]:  # noqa: ANN401
+async def faces(platform: Platform) -> AsyncIterator[Faces]:
     """The dashboard with owners acme (acme-1, acme-2) and globex (globex-1)."""
-    feed, slots = Feed(), Slots()
-    async with await Registry.open(installation.platform / "registry.db") as registry:
+    feed, installation = Feed(), platform.installation
+    async with await Registry.open(installation.platform / FILE_NAME) as registry:
+        config = await ConfigHandler.open(installation, platform.server.target, registry)
         sign_ins = SignIns(registry)
         neighbours = Neighbours(
             tokens=registry,
             sessions=sign_ins,
             fleet=RegisteredFleet(registry),
-            credentials=slots,
+            inbox=config.writer,
+            shelf=config.view,
             facts=LedgerFacts(await platform.bus(Role.API)),
         )
         tokens = {owner: await registry.add_owner(owner) for owner in ("acme", "globex")}
-        following = asyncio.create_task(feed.run(await platform.bus(Role.DASHBOARD)))
-        app = build_api(neighbours, feed, heartbeat=0.2)
+        dashboard_bus = await platform.bus(Role.DASHBOARD)
+        tasks = [asyncio.create_task(feed.run(dashboard_bus)), asyncio.create_task(config.run())]
         try:
-            async with serve(app, installation) as url:
+            async with serve(build_api(neighbours, feed, heartbeat=0.2), installation) as url:
                 running = Faces(
                     url,
                     installation,
                     registry,
                     sign_ins,
-                    slots,
+                    config,
                     feed,
                     await platform.bus(Role.FINGERPRINT),
+                    await platform.bus(Role.OPS),
                     tokens,
                 )
                 for server in ("acme-1", "acme-2", "globex-1"):
-                    await running.provision(server.partition("-")[0], server)
+                    bus = await platform.bus(Role.SERVER, server)
+                    await running.provision(server.partition("-")[0], server, bus)
                 yield running
         finally:
-            following.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await following
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await config.close()

@@ -1,0 +1,94 @@
+"""The platform's process: builds every handler but the evaluator, and runs them together.
+
+The evaluator is left out on purpose: it holds the keys that open servers and fingerprints, and
+runs as a process (and a uid) of its own.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bus_schemas.flows import Role
+from bus_schemas.transport.connection import Bus, BusTarget
+from platform_handlers.authority.installation import Installation
+from platform_handlers.authority.role_bus import role_bus
+from platform_handlers.banner.feed import Feed
+from platform_handlers.clock import run_clock
+from platform_handlers.config.service import ConfigHandler
+from platform_handlers.dashboard.app import build_api, serve
+from platform_handlers.dashboard.facts import LedgerFacts
+from platform_handlers.dashboard.fleet import RegisteredFleet
+from platform_handlers.dashboard.ports import Neighbours
+from platform_handlers.fingerprint.handler import FingerprintHandler
+from platform_handlers.health.handler import HealthHandler
+from platform_handlers.provisioning.registry import FILE_NAME, Registry
+from platform_handlers.provisioning.service import run_provisioning
+from platform_handlers.provisioning.sign_ins import SignIns
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where the API and the page are served."""
+
+    host: str = "127.0.0.1"
+    port: int = 8443
+    """0 lets the system choose."""
+
+
+async def run_platform(
+    installation: Installation,
+    target: BusTarget,
+    listen: Listen,
+    ready: Callable[[str], None] = lambda _url: None,
+) -> None:
+    """Run until cancelled; *ready* is told the API's address once it answers.
+
+    Each role has its own connection and may do only its own work. A bus that is away is waited
+    for. Raises OSError (address taken), StorageFull at the start, and ReaderMustStop.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def bus(role: Role) -> Bus:
+            opened = role_bus(installation, target, role).open_in_background()
+            stack.push_async_callback(opened.close)
+            return opened
+
+        registry = await stack.enter_async_context(
+            await Registry.open(installation.platform / FILE_NAME)
+        )
+        config = await ConfigHandler.open(installation, target, registry)
+        stack.push_async_callback(config.close)
+        fingerprint_bus, health_bus = await bus(Role.FINGERPRINT), await bus(Role.HEALTH)
+        fingerprint = await FingerprintHandler.open(installation.platform, fingerprint_bus)
+        health = await HealthHandler.open(installation.platform, health_bus)
+        feed = Feed()
+        neighbours = Neighbours(
+            tokens=registry,
+            sessions=SignIns(registry),
+            fleet=RegisteredFleet(registry),
+            inbox=config.writer,
+            shelf=config.view,
+            facts=LedgerFacts(await bus(Role.API)),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(run_provisioning(installation, target, registry))
+            tasks.create_task(config.run())
+            tasks.create_task(fingerprint.run())
+            tasks.create_task(health.run())
+            tasks.create_task(run_clock(fingerprint_bus))
+            tasks.create_task(feed.run(await bus(Role.DASHBOARD)))
+            tasks.create_task(_serve(neighbours, feed, installation, listen, ready))
+
+
+async def _serve(
+    neighbours: Neighbours,
+    feed: Feed,
+    installation: Installation,
+    listen: Listen,
+    ready: Callable[[str], None],
+) -> None:
+    app = build_api(neighbours, feed)
+    async with serve(app, installation, host=listen.host, port=listen.port) as url:
+        ready(url)
+        await asyncio.Event().wait()  # until cancelled

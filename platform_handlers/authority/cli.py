@@ -1,0 +1,63 @@
+"""`byok nats`: the embedded nats-server."""
+
+import asyncio
+import contextlib
+import signal
+
+import click
+
+from bus_schemas.flows import Role
+from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.credentials import parse_credentials
+from platform_handlers.authority.installation import Installation, write_bus_url
+from platform_handlers.authority.nats_process import (
+    NatsServer,
+    NatsServerFailed,
+    start_nats_server,
+)
+from platform_handlers.authority.setup import make_streams
+from platform_handlers.settings import Settings
+
+_LOOK_SECONDS = 0.5
+
+
+@click.group()
+def nats() -> None:
+    """Run the embedded nats-server."""
+
+
+@nats.command()
+@click.pass_obj
+def run(settings: Settings) -> None:
+    """Run nats-server in the foreground and make its streams; ends on Ctrl-C or SIGTERM."""
+    asyncio.run(_run(settings.installation()))
+
+
+async def _run(installation: Installation) -> None:
+    server = await start_nats_server(installation, log=installation.nats / "nats-server.log")
+    try:
+        write_bus_url(installation, server.target.url)
+        credentials = parse_credentials(installation.credentials(Role.SETUP).read_text())
+        bus = await Bus(server.target, Role.SETUP.value, lambda: credentials).open()
+        try:
+            await make_streams(bus)
+        finally:
+            await bus.close()
+        click.echo(f"nats-server listens on {server.target.url}")
+        await _until_stopped(server)
+    finally:
+        server.stop()
+
+
+async def _until_stopped(server: NatsServer) -> None:
+    """Wait for a signal. Raises NatsServerFailed when nats-server ends by itself."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked.set)
+    while not asked.is_set():
+        if server.process.poll() is not None:
+            code = server.process.returncode
+            raise NatsServerFailed(f"nats-server ended with code {code}; see {server.log}")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asked.wait(), _LOOK_SECONDS)

@@ -1,0 +1,1 @@
+"""`byok demo`: the whole system on loopback, told step by step."""

@@ -1,0 +1,230 @@
+"""The demo's story: two owners, three servers, one key twice, one login twice, one rotation.
+
+Everything goes through the commands that people use. The demo itself stands in for two persons:
+the owners, and whoever sits at a server's console and types the owner's fingerprint.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bus_schemas.flows import Role
+from bus_schemas.transport.connection import Bus, BusTarget
+from platform_handlers.authority.installation import (
+    InitPlan,
+    Installation,
+    initialise,
+)
+from platform_handlers.authority.role_bus import role_bus
+from platform_handlers.authority.server_conf import BusAddress
+from platform_handlers.demo import credentials
+from platform_handlers.demo.stage import PLATFORM, VPS, DemoFailed, Stage, free_port
+from platform_handlers.demo.watch import Standing, Watch, count, rows
+from platform_handlers.owner.home import Home
+from platform_handlers.provisioning.registry import FILE_NAME, Registry
+from platform_handlers.provisioning.sign_ins import SignIns
+from platform_handlers.subscriber.durable import Subscriber, add_subscriber
+
+OWNERS = {"acme": ("acme-1", "acme-2"), "globex": ("globex-1",)}
+_SECONDS = 30.0
+_HEALTH_SECONDS = "5"
+
+Step = Callable[[str], None]
+"""Told in words what has just been done."""
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """The key that two servers will share."""
+
+    provider: str = "anthropic"
+    secret: str = field(default=credentials.API_KEY, repr=False)
+
+
+@dataclass
+class Story:
+    """One run of the demo; call the chapters in order."""
+
+    stage: Stage
+    told: Step
+    watch: Watch = field(default_factory=Watch)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _buses: list[Bus] = field(default_factory=list)
+    _fingerprints: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def installation(self) -> Installation:
+        """The platform's folder."""
+        return Installation(self.stage.folder / "platform")
+
+    def server_folder(self, server_id: str) -> Path:
+        """Return the state folder of one server."""
+        return self.stage.folder / "servers" / server_id
+
+    def owner_folder(self, owner_id: str) -> Path:
+        """Return the folder on an owner's own machine."""
+        return self.stage.folder / "owners" / owner_id
+
+    async def open_platform(self) -> None:
+        """Make an installation; start nats-server, the evaluator and the handlers."""
+        plan = InitPlan(BusAddress("127.0.0.1", free_port()), hosts=("127.0.0.1", "localhost"))
+        await asyncio.to_thread(initialise, self.installation.root, plan, now=int(time.time()))
+        self.told("made an installation: accounts, keys, certificates")
+        state = ("--state", str(self.installation.root))
+        self.stage.start("nats", PLATFORM, *state, "nats", "run")
+        self.stage.start("evaluator", PLATFORM, *state, "evaluator", "run")
+        self.stage.start(
+            "platform", PLATFORM, *state, "platform", "run", "--listen", f"127.0.0.1:{free_port()}"
+        )
+        await self._subscribe()
+        await self.stage.until("the API's first answer", self._api_url)
+        self.told("started nats-server (TLS), the blind evaluator and the platform")
+
+    async def add_owners(self) -> None:
+        """Each owner makes a key; each server joins with its owner's fingerprint, and starts."""
+        for owner_id, servers in OWNERS.items():
+            state = ("--state", str(self.installation.root))
+            token = await self.stage.command(PLATFORM, *state, "owner", "add", owner_id)
+            await self._connect_owner(owner_id, token)
+            await asyncio.gather(*(self._join(owner_id, server_id) for server_id in servers))
+            self.told(f"{owner_id} has an owner key and {' and '.join(servers)}")
+        await asyncio.gather(*(self._unlocked(o, s) for o, ids in OWNERS.items() for s in ids))
+        self.told("all servers are unlocked and have signed a sealing key")
+
+    async def send_credentials(self, key: ApiKey) -> None:
+        """One API key goes to two of acme's servers, one login to acme-1 and globex-1."""
+        for owner_id, server_id in (("acme", "acme-1"), ("acme", "acme-2")):
+            await self.set_key(owner_id, server_id, key.provider, key.secret)
+        self.told(f"acme sealed one {key.provider} key for acme-1 and for acme-2: sent, stored")
+        for owner_id, server_id in (("acme", "acme-1"), ("globex", "globex-1")):
+            await self.set_key(
+                owner_id, server_id, "claude-login", credentials.sign_in(), "--kind", "oauth"
+            )
+        self.told("acme-1 and globex-1 were given the same Claude login: sent, stored")
+
+    async def set_key(
+        self, owner_id: str, server_id: str, slot_id: str, secret: str, *options: str
+    ) -> None:
+        """Run `byok key set` as the owner; the secret goes in by standard input."""
+        provider = "anthropic" if slot_id == "claude-login" else slot_id
+        await self.stage.command(
+            PLATFORM, "key", "set", server_id, slot_id,
+            "--provider", provider, *options,
+            "--server-fingerprint", self._fingerprints[server_id],
+            "--home", str(self.owner_folder(owner_id)),
+            stdin=secret,
+        )  # fmt: skip
+
+    async def rotate(self, key: ApiKey) -> None:
+        """Give acme-2 a key of its own."""
+        await self.set_key("acme", "acme-2", key.provider, credentials.NEXT_API_KEY)
+        self.told("acme gave acme-2 a key of its own: sent, stored, the old one retired")
+
+    async def banners_when(self, enough: Callable[[Standing], bool]) -> list[dict[str, object]]:
+        """Return all banners once *enough* holds, or as they are after half a minute."""
+        await self.watch.until(enough, seconds=_SECONDS)
+        return rows(self.watch.banners)
+
+    async def verify_replay(self) -> int:
+        """Fold the ledger into an empty store; return how many banner events came out the same.
+
+        Raises DemoFailed when one differs.
+        """
+        state = ("--state", str(self.installation.root))
+        printed = await self.stage.command(PLATFORM, *state, "replay", "--verify")
+        result = json.loads(printed)
+        if not result["agrees"]:
+            raise DemoFailed(f"the replay differs from what was published: {printed.strip()}")
+        same: int = result["same"]
+        self.told(f"replayed the ledger into an empty store: {same} banner events, same bytes")
+        return same
+
+    async def links(self) -> dict[str, str]:
+        """Return a one-time address of the page for each owner."""
+        url = self.installation.api_url.read_text().strip()
+        async with await Registry.open(self.installation.platform / FILE_NAME) as registry:
+            sign_ins = SignIns(registry)
+            return {o: f"{url}/login/{await sign_ins.make_link(o)}" for o in OWNERS}
+
+    async def close(self) -> None:
+        """Stop everything that was started."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for bus in self._buses:
+            await bus.close()
+        await asyncio.to_thread(self.stage.stop)
+
+    async def _subscribe(self) -> None:
+        """Listen as an ordinary subscriber, with a durable and credentials of its own."""
+        target = await self.stage.until("nats-server's start", self._bus)
+        setup = await role_bus(self.installation, target, Role.SETUP).open()
+        try:
+            subscriber = Subscriber("demo", None)
+            own = await add_subscriber(setup, self.installation, subscriber)
+        finally:
+            await setup.close()
+        bus = await Bus(target, "demo", lambda: own, api=Role.WATCHER.api).open()
+        self._buses.append(bus)
+        self._tasks.append(asyncio.create_task(self.watch.run(bus, "demo")))
+
+    async def _bus(self) -> BusTarget | None:
+        log = self.stage.log("nats")
+        if "listens" not in log.read_text(errors="replace"):
+            return None
+        return BusTarget(self.installation.bus_url.read_text().strip(), self.installation.ca)
+
+    async def _api_url(self) -> str | None:
+        path = self.installation.api_url
+        return path.read_text().strip() if path.exists() else None
+
+    async def _connect_owner(self, owner_id: str, token: str) -> None:
+        home = ("--home", str(self.owner_folder(owner_id)))
+        await self.stage.command(PLATFORM, "owner", "keygen", *home)
+        url = self.installation.api_url.read_text().strip()
+        ca = ("--ca", str(self.installation.ca))
+        await self.stage.command(PLATFORM, "owner", "connect", url, *ca, *home, stdin=token)
+
+    async def _join(self, owner_id: str, server_id: str) -> None:
+        folder = str(self.server_folder(server_id))
+        home = ("--home", str(self.owner_folder(owner_id)))
+        state = ("--state", str(self.installation.root))
+        typed = (await self.stage.command(PLATFORM, "owner", "fingerprint", *home)).split()[-1]
+        token = await self.stage.command(PLATFORM, *state, "server", "add", owner_id, server_id)
+        await self.stage.command(
+            VPS, "join", "--state", folder, "--owner", typed, "--token-file", "-", stdin=token
+        )
+        shown = await self.stage.command(VPS, "fingerprint", "--state", folder)
+        self._fingerprints[server_id] = shown.split()[-1]
+        self.stage.start(
+            server_id, VPS, "run", "--state", folder, "--health-seconds", _HEALTH_SECONDS
+        )
+
+    async def _unlocked(self, owner_id: str, server_id: str) -> None:
+        home = Home(self.owner_folder(owner_id))
+
+        async def sealing_key() -> bool | None:
+            found = await asyncio.to_thread(_has_sealing_key, home, server_id)
+            return found or None
+
+        await self.stage.until(f"{server_id}'s unlock", sealing_key, every=0.2)
+
+
+def _has_sealing_key(home: Home, server_id: str) -> bool:
+    from platform_handlers.owner.platform_api import PlatformApi  # noqa: PLC0415 (httpx is slow)
+
+    with PlatformApi(home.address()) as platform:
+        return platform.server(server_id).sealing_key is not None
+
+
+def all_raised(banners: Standing) -> bool:
+    """Whether both keys' reuse is told on every server concerned."""
+    return all(count(banners, c, standing=True) == 2 for c in ("API_KEY_REUSE", "OAUTH_REUSE"))  # noqa: PLR2004
+
+
+def key_cleared(banners: Standing) -> bool:
+    """Whether the API key's banners are gone again."""
+    return count(banners, "API_KEY_REUSE", standing=False) == 2  # noqa: PLR2004

@@ -1,0 +1,121 @@
+"""The evaluator's process: everything it needs is built here, from its own folder."""
+
+import asyncio
+import resource
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from bus_schemas.codec import decode
+from bus_schemas.errors import Refused
+from bus_schemas.events import EpochOpened
+from bus_schemas.flows import Role
+from bus_schemas.streams import LEDGER
+from bus_schemas.transport.connection import Bus, BusTarget, BusUnavailable
+from bus_schemas.transport.credentials import parse_credentials
+from bus_schemas.transport.database import open_database
+from bus_schemas.transport.fresh import fresh
+from bus_schemas.transport.jetstream import Conflict, Expect, read_last, store
+from bus_schemas.transport.ledger import Batch, LedgerReader, Position
+from bus_schemas.transport.outbox import OUTBOX_SCHEMA, OutboxPump
+from platform_handlers.authority.installation import Installation
+from platform_handlers.evaluator.handler import Evaluator, EvaluatorSecrets
+from platform_handlers.evaluator.keys import FIRST_EPOCH, EpochKey, KeyStore
+from platform_handlers.evaluator.servers import FILE_NAME, ServerStore
+
+_log = structlog.get_logger(__name__)
+
+_PAUSE_SECONDS = 0.5
+
+
+async def run_evaluator(
+    installation: Installation, target: BusTarget, ready: asyncio.Event | None = None
+) -> None:
+    """Serve until cancelled; *ready* is set once requests are answered.
+
+    Raises Refused (`evaluator_keys_damaged`, `foreign_epoch`), ReaderMustStop, StorageFull.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold every key
+    own = read_secrets(installation)
+    credentials = parse_credentials(installation.credentials(Role.EVALUATOR).read_text())
+    keys = await KeyStore.open(installation.evaluator)
+    servers = await ServerStore.open(installation.evaluator / FILE_NAME)
+    # The pump reads on a connection of its own, so it never sends what is not yet committed.
+    waiting = await open_database(installation.evaluator / FILE_NAME, OUTBOX_SCHEMA)
+    bus = Bus(target, Role.EVALUATOR.value, lambda: credentials).open_in_background()
+    try:
+        pump = OutboxPump(waiting, bus)
+        evaluator = Evaluator(bus, own, keys, servers, pump)
+        await open_first_epoch(bus, await keys.first_epoch())
+        reader = LedgerReader(bus, LEDGER, "evaluator", _Told(servers, evaluator, pump))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pump.run(), name="evaluator outbox")
+            tasks.create_task(reader.run(), name="evaluator reader")
+            await reader.caught_up()  # before that a revoked server might still look active
+            await evaluator.listen()
+            _log.info("evaluator_ready")
+            if ready:
+                ready.set()
+    finally:
+        await bus.close()
+        await waiting.close()
+        await servers.close()
+        await keys.close()
+
+
+class _Told:
+    """The store, and who is told when it has learnt something (`LedgerStore`)."""
+
+    def __init__(self, servers: ServerStore, evaluator: Evaluator, pump: OutboxPump) -> None:
+        self._servers = servers
+        self._evaluator = evaluator
+        self._pump = pump
+
+    async def position(self) -> Position | None:
+        return await self._servers.position()
+
+    async def apply(self, batch: Batch) -> None:
+        await self._servers.apply(batch)
+        await self._evaluator.heard_news()
+        self._pump.wake()
+
+
+def read_secrets(installation: Installation) -> EvaluatorSecrets:
+    """Return the evaluator's own keys. Raises Refused(`evaluator_keys_damaged`)."""
+    folder = installation.evaluator
+    try:
+        return EvaluatorSecrets(
+            X25519PrivateKey.from_private_bytes((folder / "sealing.key").read_bytes()),
+            Ed25519PrivateKey.from_private_bytes((folder / "signing.key").read_bytes()),
+        )
+    except (OSError, ValueError):
+        detail = f"sealing.key or signing.key in {folder} is missing or damaged; restore them"
+        raise Refused("evaluator_keys_damaged", detail) from None
+
+
+async def open_first_epoch(bus: Bus, epoch: EpochKey) -> None:
+    """Have the ledger tell of our key, once. Raises Refused(`foreign_epoch`).
+
+    A ledger that knows another key under this name means that the key file was lost: tags would
+    silently stop to match.
+    """
+    opened = EpochOpened(epoch=epoch.epoch, public_key=epoch.key.public_key)
+    while True:
+        try:
+            last = await read_last(bus, LEDGER.name, opened.subject)
+            if last is not None:
+                _check_ours(decode(last.data, last.subject).data, opened)
+                return
+            await store(bus, fresh(opened), Expect(0))
+        except Conflict:
+            continue  # another evaluator, or our own lost acknowledgement: look who it was
+        except BusUnavailable as error:
+            _log.warning("evaluator_waits", error=str(error))
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _check_ours(found: object, opened: EpochOpened) -> None:
+    if opened.epoch == FIRST_EPOCH and found != opened:
+        detail = f"the ledger's epoch key is not ours; restore epoch-keys.db of {opened.epoch}"
+        raise Refused("foreign_epoch", detail)

@@ -1,0 +1,108 @@
+"""The evaluator's keys, two files: one unlock key per server, one fingerprint key per epoch.
+
+They are kept apart so that either can be backed up, or destroyed, without the other. A key is its
+32-byte seed. `secure_delete` overwrites what is deleted, and the write-ahead log is emptied after
+a deletion: destroying an unlock key makes every copy of that server's disk unreadable.
+"""
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import aiosqlite
+
+from bus_schemas.errors import Refused
+from bus_schemas.oprf import SEED_LENGTH, OprfKey
+from bus_schemas.transport.database import open_database, transaction
+
+UNLOCK_FILE: Final = "unlock-keys.db"
+EPOCH_FILE: Final = "epoch-keys.db"
+FIRST_EPOCH: Final = "e1"
+
+_UNLOCK_SCHEMA = """
+PRAGMA secure_delete=ON;
+CREATE TABLE IF NOT EXISTS unlock_keys (
+    server_id TEXT PRIMARY KEY,
+    seed BLOB -- NULL once it was destroyed; the row stays, so that it is never made anew
+) STRICT;
+"""
+_EPOCH_SCHEMA = """
+PRAGMA secure_delete=ON;
+CREATE TABLE IF NOT EXISTS epoch_keys (
+    position INTEGER PRIMARY KEY,
+    epoch TEXT NOT NULL UNIQUE,
+    seed BLOB NOT NULL
+) STRICT;
+"""
+
+
+@dataclass(frozen=True)
+class EpochKey:
+    """The fingerprint key of one epoch."""
+
+    epoch: str
+    key: OprfKey
+
+
+class KeyStore:
+    """Both files, open."""
+
+    def __init__(self, unlock: aiosqlite.Connection, epochs: aiosqlite.Connection) -> None:
+        self._unlock = unlock
+        self._epochs = epochs
+
+    @classmethod
+    async def open(cls, folder: Path) -> Self:
+        """Open or create both files in the evaluator's own *folder*. Raises StorageFull."""
+        unlock = await open_database(folder / UNLOCK_FILE, _UNLOCK_SCHEMA)
+        try:
+            return cls(unlock, await open_database(folder / EPOCH_FILE, _EPOCH_SCHEMA))
+        except BaseException:
+            await unlock.close()
+            raise
+
+    async def close(self) -> None:
+        """Close both."""
+        await self._unlock.close()
+        await self._epochs.close()
+
+    async def unlock_key(self, server_id: str) -> OprfKey:
+        """Return k_server, made at the first call. Raises Refused(`unlock_key_shredded`)."""
+        async with transaction(self._unlock):
+            await self._unlock.execute(
+                "INSERT OR IGNORE INTO unlock_keys VALUES (?, ?)",
+                (server_id, secrets.token_bytes(SEED_LENGTH)),
+            )
+            query = "SELECT seed FROM unlock_keys WHERE server_id = ?"
+            async with self._unlock.execute(query, (server_id,)) as rows:
+                row = await rows.fetchone()
+        if row is None or row[0] is None:
+            detail = f"the unlock key of {server_id} was destroyed; no copy of its disk opens"
+            raise Refused("unlock_key_shredded", detail)
+        return OprfKey.from_seed(row[0])
+
+    async def shred(self, server_id: str) -> None:
+        """Destroy k_server for good, its traces in the file and its log included."""
+        async with transaction(self._unlock):
+            await self._unlock.execute(
+                "INSERT INTO unlock_keys VALUES (?, NULL)"
+                " ON CONFLICT (server_id) DO UPDATE SET seed = NULL",
+                (server_id,),
+            )
+        await self._unlock.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    async def epochs(self) -> tuple[EpochKey, ...]:
+        """Return the epochs in use, oldest first; the last one is current."""
+        query = "SELECT epoch, seed FROM epoch_keys ORDER BY position"
+        async with self._epochs.execute(query) as rows:
+            return tuple([EpochKey(row[0], OprfKey.from_seed(row[1])) async for row in rows])
+
+    async def first_epoch(self) -> EpochKey:
+        """Return the newest epoch, making the very first one if there is none."""
+        async with transaction(self._epochs):
+            await self._epochs.execute(
+                "INSERT INTO epoch_keys SELECT 1, ?, ? WHERE NOT EXISTS (SELECT 1 FROM epoch_keys)",
+                (FIRST_EPOCH, secrets.token_bytes(SEED_LENGTH)),
+            )
+        return (await self.epochs())[-1]

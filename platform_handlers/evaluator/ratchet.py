@@ -1,0 +1,60 @@
+"""The ratchet's state on the bus: one message per server, written by compare-and-set only."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from bus_schemas.codec import decode
+from bus_schemas.errors import ContractError
+from bus_schemas.events import RatchetAdvanced
+from bus_schemas.streams import RATCHET
+from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.fresh import fresh
+from bus_schemas.transport.jetstream import Conflict, Expect, read_last, store
+from platform_handlers.evaluator.rules import first_state
+
+_ATTEMPTS: Final = 5
+
+
+@dataclass(frozen=True)
+class Found:
+    """A server's state and where it lies; sequence 0 before the first."""
+
+    state: RatchetAdvanced
+    sequence: int
+    message_id: str
+
+
+async def advance(
+    bus: Bus, server_id: str, decide: Callable[[RatchetAdvanced], RatchetAdvanced]
+) -> RatchetAdvanced:
+    """Store what *decide* makes of the state, and return it; unchanged is not stored.
+
+    *decide* is asked again when another evaluator was faster. Raises what it raises, and
+    BusUnavailable.
+    """
+    for _ in range(_ATTEMPTS):
+        found = await _read(bus, server_id)
+        wanted = decide(found.state)
+        if wanted == found.state:
+            return wanted
+        message = fresh(wanted)
+        try:
+            await store(bus, message, Expect(found.sequence))
+        except Conflict:
+            if (await _read(bus, server_id)).message_id != message.id:
+                continue
+            # Our own id: it was written, only the acknowledgement got lost.
+        return wanted
+    raise BusUnavailable(f"other evaluators keep changing the ratchet of {server_id}")
+
+
+async def _read(bus: Bus, server_id: str) -> Found:
+    subject = RatchetAdvanced.template.fill({"server_id": server_id})
+    message = await read_last(bus, RATCHET.name, subject)
+    if message is None:
+        return Found(first_state(server_id), 0, "")
+    envelope = decode(message.data, subject)
+    if not isinstance(envelope.data, RatchetAdvanced):
+        raise ContractError("wrong_type", f"{subject} holds a {envelope.type}")
+    return Found(envelope.data, message.sequence, envelope.id)

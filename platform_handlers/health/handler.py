@@ -1,0 +1,93 @@
+"""The health handler: reads reports, tells the ledger only what changed."""
+
+import asyncio
+import time
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+
+from bus_schemas.codec import decode
+from bus_schemas.errors import ContractError
+from bus_schemas.events import HealthReported, StatusChanged
+from bus_schemas.streams import HEALTH, LEDGER
+from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.database import StorageFull
+from bus_schemas.transport.follow import follow
+from bus_schemas.transport.jetstream import StoredMessage
+from bus_schemas.transport.ledger import LedgerReader
+from bus_schemas.transport.outbox import OutboxPump
+from platform_handlers.health.rules import on_report, on_silence
+from platform_handlers.health.store import HealthStore
+
+_log = structlog.get_logger(__name__)
+_LOOK_SECONDS = 10.0
+
+
+class HealthHandler:
+    """Folds the ledger, follows the reports, and minds the silence."""
+
+    def __init__(self, store: HealthStore, bus: Bus) -> None:
+        self._store = store
+        self._bus = bus
+        self._pump = OutboxPump(store.database, bus)
+        self._reader = LedgerReader(bus, LEDGER, "health", store)
+        self._last_report: dict[str, float] = {}
+        self._started = time.time()
+
+    @classmethod
+    async def open(cls, folder: Path, bus: Bus) -> "HealthHandler":
+        """Open the handler's database in *folder*."""
+        return cls(await HealthStore.open(folder / "health.db"), bus)
+
+    async def run(self) -> None:
+        """Run until cancelled. Raises ReaderMustStop inside an ExceptionGroup."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._pump.run())
+                tasks.create_task(self._reader.run())
+                tasks.create_task(self._follow_reports())
+                tasks.create_task(self._mind_silence())
+        finally:
+            await self._store.database.close()
+
+    async def _follow_reports(self) -> None:
+        await self._reader.caught_up()
+        async for messages in follow(self._bus, HEALTH, 1):
+            for message in messages:
+                await self._take(message)
+
+    async def _take(self, message: StoredMessage) -> None:
+        try:
+            report = decode(message.data, message.subject).data
+        except ContractError as error:
+            _log.warning("report_unusable", subject=message.subject, reason=error.reason)
+            return
+        if isinstance(report, HealthReported):
+            self._last_report[report.server_id] = _report_time(message, self._started)
+            known = self._store.servers.get(report.server_id)
+            if known and known.active:
+                await self._tell(on_report(known, report))
+
+    async def _mind_silence(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self._bus.connected:
+                await self._tell(on_silence(self._store.servers, self._last_report, time.time()))
+
+    async def _tell(self, changes: list[StatusChanged]) -> None:
+        if not changes:
+            return
+        try:
+            await self._store.tell(changes)
+            self._pump.wake()
+        except StorageFull as error:  # the next report, or the next look, tells it again
+            _log.warning("status_not_told", error=str(error))
+
+
+def _report_time(message: StoredMessage, started: float) -> float:
+    """Return when the report came, but not before our own start.
+
+    While we were away, and perhaps the bus too, nobody could be heard; that is not silence.
+    """
+    return max(datetime.fromisoformat(message.stored_at).timestamp(), started)

@@ -1,0 +1,76 @@
+"""Which transitions a report, or its absence, means. Pure; time comes in as an argument.
+
+The known state is what the ledger says (`status` facts), so a restarted or a second handler does
+not tell again what has been told.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from bus_schemas.events import HealthReported, StatusChanged
+from bus_schemas.events.health import REPORT_INTERVAL_SECONDS, Transition, Validity
+
+SILENT_AFTER_SECONDS = 3 * REPORT_INTERVAL_SECONDS
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the ledger says of one server."""
+
+    owner_id: str
+    active: bool = True
+    silent: bool = False
+    rejected: frozenset[str] = field(default_factory=frozenset)
+    """Slots whose key the provider refuses."""
+
+
+def told(known: Known, event: StatusChanged) -> Known:
+    """Return *known* after a status fact."""
+    slot = frozenset({event.slot_id} if event.slot_id else ())
+    match event.transition:
+        case Transition.SILENT:
+            return replace(known, silent=True)
+        case Transition.RETURNED:
+            return replace(known, silent=False)
+        case Transition.REJECTED:
+            return replace(known, rejected=known.rejected | slot)
+        case Transition.ACCEPTED:
+            return replace(known, rejected=known.rejected - slot)
+
+
+def on_report(known: Known, report: HealthReported) -> list[StatusChanged]:
+    """Return what *report* changes. Only `invalid` rejects, only `valid` or `limited` accept."""
+    changes = [_change(report.server_id, known, Transition.RETURNED)] if known.silent else []
+    for slot in report.slots:
+        rejected = slot.slot_id in known.rejected
+        if slot.validity is Validity.INVALID and not rejected:
+            changes.append(_change(report.server_id, known, Transition.REJECTED, slot.slot_id))
+        elif slot.validity in {Validity.VALID, Validity.LIMITED} and rejected:
+            changes.append(_change(report.server_id, known, Transition.ACCEPTED, slot.slot_id))
+    return changes
+
+
+def on_silence(
+    servers: Mapping[str, Known], last_report: Mapping[str, float], now: float
+) -> list[StatusChanged]:
+    """Return the servers that have become silent at *now* (Unix seconds).
+
+    A server that never reported is not silent: it has not been started yet.
+    """
+    return [
+        _change(server_id, known, Transition.SILENT)
+        for server_id, known in _alive(servers)
+        if now - last_report.get(server_id, now) > SILENT_AFTER_SECONDS
+    ]
+
+
+def _alive(servers: Mapping[str, Known]) -> Iterable[tuple[str, Known]]:
+    return ((s, known) for s, known in servers.items() if known.active and not known.silent)
+
+
+def _change(
+    server_id: str, known: Known, transition: Transition, slot_id: str | None = None
+) -> StatusChanged:
+    return StatusChanged(
+        server_id=server_id, owner_id=known.owner_id, transition=transition, slot_id=slot_id
+    )

@@ -1,0 +1,98 @@
+"""What the ledger says of servers' status, and the facts on their way there."""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import aiosqlite
+
+from bus_schemas.event import Event
+from bus_schemas.events import (
+    ServerDeprovisioned,
+    ServerProvisioned,
+    ServerRevoked,
+    StatusChanged,
+)
+from bus_schemas.transport.database import open_database, transaction
+from bus_schemas.transport.fresh import fresh
+from bus_schemas.transport.ledger import Batch, Position
+from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
+from platform_handlers.health.rules import Known, told
+
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS position (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    created TEXT NOT NULL, sequence INTEGER NOT NULL, digest TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS servers (
+    server_id TEXT PRIMARY KEY, owner_id TEXT NOT NULL, active INTEGER NOT NULL,
+    silent INTEGER NOT NULL, rejected TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+{OUTBOX_SCHEMA}
+"""
+
+
+@dataclass
+class HealthStore:
+    """Folds provisioning and status facts; see `LedgerStore`."""
+
+    database: aiosqlite.Connection
+    servers: dict[str, Known] = field(default_factory=dict)
+    _position: Position | None = None
+
+    @classmethod
+    async def open(cls, path: Path) -> "HealthStore":
+        """Open the store and read its state into memory."""
+        store = cls(await open_database(path, _SCHEMA))
+        for row in await store.database.execute_fetchall("SELECT * FROM servers"):
+            server_id, owner_id, active, silent, rejected = row
+            store.servers[server_id] = Known(
+                owner_id, bool(active), bool(silent), frozenset(json.loads(rejected))
+            )
+        for row in await store.database.execute_fetchall("SELECT * FROM position"):
+            store._position = Position(*row[1:])
+        return store
+
+    async def position(self) -> Position | None:
+        """Return the last committed position."""
+        return self._position
+
+    async def apply(self, batch: Batch) -> None:
+        """Commit what *batch* says of servers. Raises StorageFull, changing nothing."""
+        servers = dict(self.servers)
+        for fact in batch.facts:
+            fold(servers, fact.envelope.data)
+        changed = [(s, known) for s, known in servers.items() if self.servers.get(s) != known]
+        async with transaction(self.database):
+            await self.database.executemany(
+                "INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?, ?)",
+                [
+                    (s, k.owner_id, k.active, k.silent, json.dumps(sorted(k.rejected)))
+                    for s, k in changed
+                ],
+            )
+            position = batch.position
+            await self.database.execute(
+                "INSERT OR REPLACE INTO position VALUES (1, ?, ?, ?)",
+                (position.created, position.sequence, position.digest),
+            )
+            await put(self.database, batch.parked)
+        self.servers, self._position = servers, batch.position
+
+    async def tell(self, changes: list[StatusChanged]) -> None:
+        """Queue status facts and take them as known at once, so that none is told twice."""
+        async with transaction(self.database):
+            await put(self.database, [fresh(change) for change in changes])
+        for change in changes:
+            self.servers[change.server_id] = told(self.servers[change.server_id], change)
+
+
+def fold(servers: dict[str, Known], event: Event) -> None:
+    """Note in *servers* what *event* says."""
+    match event:
+        case ServerProvisioned():
+            servers.setdefault(event.server_id, Known(event.owner_id))
+        case ServerRevoked() | ServerDeprovisioned() if event.server_id in servers:
+            servers[event.server_id] = replace(servers[event.server_id], active=False)
+        case StatusChanged() if event.server_id in servers:
+            servers[event.server_id] = told(servers[event.server_id], event)

@@ -1,0 +1,139 @@
+"""The owner's folder: the key that signs, the platform's address and token, the pinned servers.
+
+owner.key     Ed25519, PKCS 8 PEM, 0600 and without a passphrase: guard the account it is in
+owner.toml    the API's address and the owner's name there
+ca.pem        the only CA trusted for that address
+token         the API token, 0600
+servers.toml  fingerprint of each server's identity key, as its console showed it
+"""
+
+import os
+import stat
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from bus_schemas.errors import Refused
+from bus_schemas.transport.private_files import make_private_folder, write_private
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the platform is, whom to trust there, and where the token lies."""
+
+    url: str
+    ca_file: Path
+    token_file: Path
+
+    def token(self) -> str:
+        """Return the token. Raises Refused(`no_token`)."""
+        try:
+            return self.token_file.read_text("ascii").strip()
+        except (OSError, ValueError):
+            detail = f"{self.token_file} cannot be read; run `byok owner connect` again"
+            raise Refused("no_token", detail) from None
+
+
+@dataclass(frozen=True)
+class Home:
+    """One owner's folder."""
+
+    folder: Path
+
+    @classmethod
+    def default(cls) -> "Home":
+        """Return the usual place (XDG Base Directory Specification)."""
+        configuration = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+        return cls(Path(configuration).expanduser() / "byok")
+
+    @property
+    def key_file(self) -> Path:
+        """The owner key."""
+        return self.folder / "owner.key"
+
+    def make_owner_key(self) -> Ed25519PrivateKey:
+        """Make and keep a new owner key. Raises Refused(`owner_key_exists`): none is replaced."""
+        if self.key_file.exists():
+            detail = f"{self.key_file} is there already; move it away yourself if you mean it"
+            raise Refused("owner_key_exists", detail)
+        make_private_folder(self.folder)
+        key = Ed25519PrivateKey.generate()
+        write_private(
+            self.key_file,
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            ),
+        )
+        return key
+
+    def owner_key(self) -> Ed25519PrivateKey:
+        """Return the owner key.
+
+        Raises Refused: `no_owner_key`, `owner_key_open` (others may read it), `owner_key_damaged`.
+        """
+        try:
+            mode = self.key_file.stat().st_mode
+            pem = self.key_file.read_bytes()
+        except FileNotFoundError:
+            detail = f"{self.key_file} is not there; run `byok owner keygen` first"
+            raise Refused("no_owner_key", detail) from None
+        if stat.S_IMODE(mode) & 0o077:
+            detail = f"others may read {self.key_file}; run `chmod 600 {self.key_file}`"
+            raise Refused("owner_key_open", detail)
+        try:
+            key = serialization.load_pem_private_key(pem, password=None)
+        except (ValueError, TypeError):
+            key = None
+        if not isinstance(key, Ed25519PrivateKey):
+            raise Refused("owner_key_damaged", f"{self.key_file} holds no Ed25519 key")
+        return key
+
+    def connect(self, url: str, ca: bytes, token: str) -> Address:
+        """Keep where the platform is, and the token."""
+        make_private_folder(self.folder)
+        write_private(self.folder / "ca.pem", ca)
+        write_private(self.folder / "token", token.encode())
+        write_private(self.folder / "owner.toml", _toml({"api": url}))
+        return Address(url, self.folder / "ca.pem", self.folder / "token")
+
+    def address(self) -> Address:
+        """Return what `connect` kept. Raises Refused(`not_connected`)."""
+        url = _read_toml(self.folder / "owner.toml").get("api")
+        if url is None:
+            detail = f"{self.folder} knows no platform; run `byok owner connect` or give --api"
+            raise Refused("not_connected", detail)
+        return Address(url, self.folder / "ca.pem", self.folder / "token")
+
+    def pinned(self, server_id: str) -> str | None:
+        """Return the fingerprint that *server_id* had when its owner last compared it."""
+        return _read_toml(self.folder / "servers.toml").get(server_id)
+
+    def pin(self, server_id: str, fingerprint: str | None) -> None:
+        """Remember what the server's console showed; None forgets it."""
+        make_private_folder(self.folder)
+        pins = _read_toml(self.folder / "servers.toml")
+        pins.pop(server_id, None)
+        if fingerprint is not None:
+            pins[server_id] = fingerprint
+        write_private(self.folder / "servers.toml", _toml(pins))
+
+
+def _read_toml(path: Path) -> dict[str, str]:
+    """Return a flat table of texts; empty if there is no file. Raises Refused(`bad_settings`)."""
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        raise Refused("bad_settings", f"{path} is damaged; repair or remove it") from None
+    return {name: value for name, value in table.items() if isinstance(value, str)}
+
+
+def _toml(table: dict[str, str]) -> bytes:
+    """Write ids, fingerprints and https addresses: none of them holds a quote or a backslash."""
+    return "".join(f'{name} = "{value}"\n' for name, value in sorted(table.items())).encode()

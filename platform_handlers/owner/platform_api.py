@@ -1,0 +1,139 @@
+"""The platform as the owner's machine sees it: an HTTPS API behind one pinned CA."""
+
+import ssl
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from bus_schemas.api import (
+    Accepted,
+    BannerList,
+    Problem,
+    SealedSubmission,
+    ServerList,
+    ServerView,
+    SlotView,
+)
+from bus_schemas.errors import ByokError, Refused
+from platform_handlers.owner.home import Address
+
+_SECONDS = 20.0
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass
+class PlatformUnreachable(ByokError):
+    """The platform cannot be reached now; trying again may help."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+@dataclass
+class PlatformRefused(ByokError):
+    """The platform turned the request down and said why."""
+
+    problem: Problem
+
+    def __str__(self) -> str:
+        return self.problem.detail
+
+
+class PlatformApi:
+    """A client with the owner's token. Every method raises PlatformUnreachable, PlatformRefused."""
+
+    def __init__(self, address: Address) -> None:
+        """Raise Refused: `plain_address`, `bad_ca`, `no_token`."""
+        if not address.url.startswith("https://"):
+            raise Refused("plain_address", f"{address.url}: the token travels over https:// only")
+        self._client = httpx.Client(
+            base_url=address.url,
+            verify=_trusting(address),
+            headers={"Authorization": f"Bearer {address.token()}"},
+            timeout=_SECONDS,
+            follow_redirects=False,
+            trust_env=False,  # no proxy and no netrc: the token goes to the platform alone
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def servers(self) -> ServerList:
+        """Return the owner's servers, and who the owner is."""
+        return self._ask("GET", "/api/servers", ServerList)
+
+    def server(self, server_id: str) -> ServerView:
+        """Return one server."""
+        return self._ask("GET", f"/api/servers/{server_id}", ServerView)
+
+    def slot(self, server_id: str, slot_id: str) -> SlotView:
+        """Return how far a slot has come."""
+        return self._ask("GET", f"/api/servers/{server_id}/slots/{slot_id}", SlotView)
+
+    def banners(self) -> BannerList:
+        """Return the owner's banners."""
+        return self._ask("GET", "/api/banners", BannerList)
+
+    def send(self, submission: SealedSubmission) -> Accepted:
+        """Hand in a sealed credential. Sending the same one again is harmless."""
+        envelope = submission.envelope
+        path = f"/api/servers/{envelope.server_id}/slots/{envelope.slot_id}"
+        return self._ask("POST", path, Accepted, submission)
+
+    def _ask(self, verb: str, path: str, model: type[M], body: BaseModel | None = None) -> M:
+        content = None if body is None else body.model_dump_json()
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        try:
+            answer = self._client.request(verb, path, content=content, headers=headers)
+        except httpx.TransportError as error:
+            raise self._explained(error) from None  # the chain would hold the request's headers
+        if not answer.is_success:
+            raise self._refused(answer)
+        try:
+            return model.model_validate_json(answer.content)
+        except ValidationError:
+            detail = f"{self._client.base_url} did not answer like a byok platform"
+        raise PlatformUnreachable(detail)
+
+    def _refused(self, answer: httpx.Response) -> ByokError:
+        try:
+            return PlatformRefused(Problem.model_validate_json(answer.content))
+        except ValidationError:
+            detail = f"{self._client.base_url} answered {answer.status_code} without a reason"
+        return PlatformUnreachable(detail)
+
+    def _explained(self, error: httpx.TransportError) -> ByokError:
+        where, cause = self._client.base_url, error.__cause__
+        while cause is not None and not isinstance(cause, ssl.SSLError):
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            why = cause.verify_message or "verification failed"
+            return Refused("wrong_certificate", f"{where} is not who it should be: {why}")
+        if isinstance(cause, ssl.SSLError):
+            return Refused("no_tls", f"{where} does not speak TLS as it should")
+        return PlatformUnreachable(f"{where} cannot be reached ({type(error).__name__})")
+
+
+def _trusting(address: Address) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_verify_locations(cafile=address.ca_file)
+    except (OSError, ssl.SSLError):
+        detail = f"{address.ca_file} is not a readable CA certificate; the platform publishes it"
+        raise Refused("bad_ca", detail) from None
+    return context

@@ -1,0 +1,51 @@
+"""`byok platform run`: every handler but the evaluator, the API and the page, in one process."""
+
+import asyncio
+import contextlib
+import signal
+
+import click
+
+from bus_schemas.transport.private_files import write_private
+from platform_handlers.settings import Settings
+
+
+@click.group()
+def platform() -> None:
+    """Run the platform's handlers, its API and its page."""
+
+
+@platform.command()
+@click.option(
+    "--listen",
+    default="127.0.0.1:8443",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where the API and the page are served; port 0 lets the system choose.",
+)
+@click.pass_obj
+def run(settings: Settings, listen: str) -> None:
+    """Run until Ctrl-C or SIGTERM."""
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal():
+        raise click.UsageError(f"--listen takes HOST:PORT, such as 127.0.0.1:8443, not {listen!r}")
+    asyncio.run(_run(settings, host.strip("[]"), int(port)))
+
+
+async def _run(settings: Settings, host: str, port: int) -> None:
+    from platform_handlers.app import Listen, run_platform  # noqa: PLC0415 (start-up)
+
+    installation = settings.installation()
+
+    def ready(url: str) -> None:
+        write_private(installation.api_url, url.encode())
+        click.echo(f"the platform answers on {url}")
+
+    running = asyncio.create_task(
+        run_platform(installation, settings.target(), Listen(host, port), ready)
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, running.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running

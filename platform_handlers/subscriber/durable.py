@@ -1,0 +1,55 @@
+"""Make a subscriber: its durable on the banner stream, and its credentials."""
+
+import time
+from dataclasses import dataclass
+
+from bus_schemas.flows import Role
+from bus_schemas.streams import BANNERS
+from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.credentials import Credentials
+from bus_schemas.transport.jetstream import api
+from platform_handlers.authority.installation import Installation, user_credentials
+from platform_handlers.provisioning.records import check_id
+
+_ACK_WAIT_NANOSECONDS = 30 * 1_000_000_000
+_MAX_ACK_PENDING = 1000
+
+
+@dataclass(frozen=True)
+class Subscriber:
+    """Who will listen, and to whose banners."""
+
+    name: str
+    owner_id: str | None
+    """None: to all owners' banners."""
+
+
+def durable_configuration(subscriber: Subscriber) -> dict[str, object]:
+    """Return the consumer's configuration: only this owner's subjects, acknowledged one by one."""
+    return {
+        "durable_name": subscriber.name,
+        "filter_subject": f"byok.v1.banner.{subscriber.owner_id or '*'}.*",
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": _ACK_WAIT_NANOSECONDS,
+        "max_ack_pending": _MAX_ACK_PENDING,
+    }
+
+
+async def add_subscriber(
+    setup: Bus, installation: Installation, subscriber: Subscriber
+) -> Credentials:
+    """Make the durable (role SETUP) and return fresh credentials for it.
+
+    The NATS user is named like the durable: its permissions are a template on that name, so a
+    subscriber can pull, see and acknowledge its own durable and no other. Raises Refused
+    (`bad_id`), StreamError.
+    """
+    check_id("subscriber", subscriber.name)
+    if subscriber.owner_id is not None:
+        check_id("owner", subscriber.owner_id)
+    body = {"stream_name": BANNERS.name, "config": durable_configuration(subscriber)}
+    await api(setup, f"CONSUMER.CREATE.{BANNERS.name}.{subscriber.name}", body)
+    role = Role.SUBSCRIBER if subscriber.owner_id else Role.WATCHER
+    tags = (f"owner:{subscriber.owner_id}",) if subscriber.owner_id else ()
+    return user_credentials(installation, role, subscriber.name, now=int(time.time()), tags=tags)

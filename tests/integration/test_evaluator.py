@@ -1,0 +1,323 @@
+"""The blind evaluator against a real bus: unlock, commit, fingerprints, and who is turned away."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from bus_schemas.codec import decode
+from bus_schemas.errors import Refused
+from bus_schemas.evaluation import (
+    ChallengeReply,
+    ChallengeRequest,
+    CommitReply,
+    CommitRequest,
+    EvaluationReply,
+    EvaluatorReply,
+    EvaluatorRequest,
+    FingerprintRequest,
+    KeysReply,
+    KeysRequest,
+    RefusalReply,
+    UnlockRequest,
+    check_keys,
+    read_reply,
+    seal_request,
+)
+from bus_schemas.event import Event
+from bus_schemas.events import (
+    EpochOpened,
+    ServerProvisioned,
+    ServerRevoked,
+    ServerUnlocked,
+    UnlockRefused,
+)
+from bus_schemas.flows import Role
+from bus_schemas.nkeys import KeyType, public_nkey
+from bus_schemas.oprf import blind
+from bus_schemas.requests import EVALUATE
+from bus_schemas.streams import LEDGER, RATCHET
+from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.fresh import fresh
+from bus_schemas.transport.jetstream import read_batch, read_last, store
+from bus_schemas.unlock import unlock_check, unlock_input, unlock_preimage
+from platform_handlers.authority.installation import read_evaluator_keys
+from platform_handlers.evaluator.app import run_evaluator
+from platform_handlers.evaluator.keys import EPOCH_FILE, KeyStore
+from tests.conftest import Platform
+
+SERVER = "acme-1"
+
+
+@dataclass
+class Machine:
+    """A server as far as the evaluator sees it."""
+
+    platform: Platform
+    bus: Bus
+    server_id: str = SERVER
+    identity: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+
+    async def enrol(self) -> None:
+        """Have the ledger tell of it."""
+        issuer = await self.platform.bus(Role.ISSUER)
+        provisioned = ServerProvisioned(
+            server_id=self.server_id,
+            owner_id="acme",
+            nkey=public_nkey(Ed25519PrivateKey.generate(), KeyType.USER),
+            identity_key=self.identity.public_key().public_bytes_raw(),
+        )
+        await store(issuer, fresh(provisioned))
+
+    def sealed(self, request: EvaluatorRequest, *, as_server: str | None = None) -> bytes:
+        """Return *request* as it crosses the bus."""
+        return seal_request(
+            request,
+            server_id=as_server or self.server_id,
+            identity_key=self.identity,
+            evaluator_public_key=read_evaluator_keys(self.platform.installation).sealing_key,
+        )
+
+    async def send(self, raw: bytes) -> EvaluatorReply:
+        """Send bytes and return the reply."""
+        subject = EVALUATE.fill({"server_id": self.server_id})
+        return read_reply((await self.bus.request(subject, raw, wait=5)).data)
+
+    async def ask(self, request: EvaluatorRequest) -> EvaluatorReply:
+        """Send a request and return the reply."""
+        return await self.send(self.sealed(request))
+
+    async def nonce(self) -> bytes:
+        """Get a nonce."""
+        reply = await self.ask(ChallengeRequest())
+        assert isinstance(reply, ChallengeReply)
+        return reply.nonce
+
+    async def keys(self) -> KeysReply:
+        """Get the public keys, checked."""
+        reply = await self.ask(KeysRequest())
+        assert isinstance(reply, KeysReply)
+        pinned = read_evaluator_keys(self.platform.installation).signing_key
+        check_keys(reply, server_id=self.server_id, evaluator_public_key=pinned)
+        return reply
+
+    def x(self, g: int, share: bytes) -> bytes:
+        """Return x_g."""
+        return unlock_input(self.server_id, g, share)
+
+    async def unlock(self, g: int, share: bytes, following: bytes) -> bytes | str:
+        """Return y_g, or the reason of the refusal."""
+        x, following_x = self.x(g, share), self.x(g + 1, following)
+        blinding, blinded = blind([x, following_x])
+        request = UnlockRequest(
+            g=g,
+            blinded=(blinded[0], blinded[1]),
+            preimage=unlock_preimage(x),
+            next_check=unlock_check(unlock_preimage(following_x)),
+            nonce=await self.nonce(),
+        )
+        reply = await self.ask(request)
+        if isinstance(reply, RefusalReply):
+            return reply.reason
+        assert isinstance(reply, EvaluationReply)
+        return blinding.finalize(reply.evaluation, (await self.keys()).unlock_public_key)[0]
+
+    async def commit(self, g: int, share: bytes) -> int | str:
+        """Return the incarnation, or the reason of the refusal."""
+        preimage = unlock_preimage(self.x(g, share))
+        reply = await self.ask(CommitRequest(g=g, preimage=preimage, nonce=await self.nonce()))
+        if isinstance(reply, RefusalReply):
+            return reply.reason
+        assert isinstance(reply, CommitReply)
+        return reply.incarnation
+
+    async def tag_points(self, values: list[bytes], epoch: str = "e1") -> list[bytes] | str:
+        """Return the evaluated outputs of *values*, or the reason of the refusal."""
+        blinding, blinded = blind(values)
+        request = FingerprintRequest(
+            epoch=epoch, blinded=tuple(blinded), nonce=await self.nonce()
+        )
+        reply = await self.ask(request)
+        if isinstance(reply, RefusalReply):
+            return reply.reason
+        assert isinstance(reply, EvaluationReply)
+        return blinding.finalize(
+            reply.evaluation, (await self.keys()).fingerprint_public_keys[epoch]
+        )
+
+
+@pytest.fixture
+async def serving(platform: Platform) -> AsyncIterator[asyncio.Task[None]]:
+    """A running evaluator."""
+    ready = asyncio.Event()
+    running = run_evaluator(platform.installation, platform.server.target, ready)
+    task = asyncio.create_task(running)
+    await asyncio.wait_for(ready.wait(), 10)
+    yield task
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def machine(platform: Platform, serving: asyncio.Task[None]) -> Machine:
+    """An enrolled server."""
+    found = Machine(platform, await platform.bus(Role.SERVER, SERVER))
+    await found.enrol()
+    return found
+
+
+async def facts(platform: Platform, kind: type[Event], count: int) -> list[Event]:
+    """Return the ledger's facts of one kind, once there are *count*."""
+    ops = await platform.bus(Role.OPS)
+    async with asyncio.timeout(10):
+        while True:
+            messages = await read_batch(ops, LEDGER.name, 1, 500)
+            events = [decode(message.data, message.subject).data for message in messages]
+            found = [event for event in events if isinstance(event, kind)]
+            if len(found) >= count:
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def test_each_start_opens_with_the_newest_share_only(machine: Machine) -> None:
+    """The same output for the same share, a new generation at each start, old shares refused."""
+    shares = [secrets.token_bytes(32) for _ in range(4)]
+    assert not isinstance(await machine.unlock(0, shares[0], shares[1]), str)
+    assert await machine.commit(1, shares[1]) == 1
+    first = await machine.unlock(1, shares[1], shares[2])
+    assert await machine.unlock(1, shares[1], shares[2]) == first
+    assert await machine.commit(2, shares[2]) == 2
+    assert await machine.commit(2, shares[2]) == 2
+    assert await machine.unlock(1, shares[1], shares[3]) == "stale_generation"
+    told = await facts(machine.platform, ServerUnlocked, 3)
+    assert {fact.incarnation for fact in told if isinstance(fact, ServerUnlocked)} == {1, 2}
+    [refused] = await facts(machine.platform, UnlockRefused, 1)
+    assert refused == UnlockRefused(server_id=SERVER, reason="stale_generation")
+
+
+async def test_a_lost_commit_is_made_up_for(machine: Machine) -> None:
+    """A server that wrote generation 1 and could not say so still opens with it."""
+    shares = [secrets.token_bytes(32) for _ in range(3)]
+    await machine.unlock(0, shares[0], shares[1])
+    assert not isinstance(await machine.unlock(1, shares[1], shares[2]), str)
+    assert await machine.commit(2, shares[2]) == 2
+
+
+async def test_a_nonce_is_good_once(machine: Machine) -> None:
+    """A recorded request is worth nothing."""
+    share = secrets.token_bytes(32)
+    _, blinded = blind([b"a", b"b"])
+    request = UnlockRequest(
+        g=0,
+        blinded=(blinded[0], blinded[1]),
+        preimage=unlock_preimage(machine.x(0, share)),
+        next_check=secrets.token_bytes(32),
+        nonce=await machine.nonce(),
+    )
+    recorded = machine.sealed(request)
+    assert isinstance(await machine.send(recorded), EvaluationReply)
+    assert await machine.send(recorded) == RefusalReply(reason="stale_nonce")
+
+
+async def test_only_the_server_itself_is_served(machine: Machine) -> None:
+    """Neither another identity key nor another name, nor one the ledger does not know."""
+    thief = Machine(machine.platform, machine.bus)
+    assert await thief.ask(ChallengeRequest()) == RefusalReply(reason="bad_signature")
+    borrowed = machine.sealed(ChallengeRequest(), as_server="acme-2")
+    assert await machine.send(borrowed) == RefusalReply(reason="wrong_server")
+    assert await machine.send(b"{}") == RefusalReply(reason="bad_request")
+    stranger = Machine(
+        machine.platform, await machine.platform.bus(Role.SERVER, "nobody"), "nobody"
+    )
+    assert await stranger.ask(ChallengeRequest()) == RefusalReply(reason="unknown_server")
+
+
+async def test_a_revoked_server_is_not_served(machine: Machine) -> None:
+    """The evaluator follows the ledger, so a revoked server cannot unlock."""
+    await machine.nonce()
+    issuer = await machine.platform.bus(Role.ISSUER)
+    revoked = ServerRevoked(server_id=SERVER, owner_id="acme", reason="stolen")
+    await store(issuer, fresh(revoked))
+    async with asyncio.timeout(10):
+        while isinstance(await machine.ask(ChallengeRequest()), ChallengeReply):
+            await asyncio.sleep(0.02)
+    assert await machine.ask(KeysRequest()) == RefusalReply(reason="server_not_active")
+
+
+async def test_fingerprints_agree_between_servers_and_not_with_unlocks(machine: Machine) -> None:
+    """One credential gives one output on every server; unlock keys are each server's own."""
+    other = Machine(machine.platform, await machine.platform.bus(Role.SERVER, "acme-2"), "acme-2")
+    await other.enrol()
+    value = [secrets.token_bytes(32)]
+    assert await machine.tag_points(value) == await other.tag_points(value)
+    assert await machine.tag_points(value, "e9") == "unknown_epoch"
+    mine, theirs = await machine.keys(), await other.keys()
+    assert mine.unlock_public_key != theirs.unlock_public_key
+    [opened] = await facts(machine.platform, EpochOpened, 1)
+    assert opened == EpochOpened(epoch="e1", public_key=mine.fingerprint_public_keys["e1"])
+
+
+async def test_evaluations_are_capped(machine: Machine) -> None:
+    """A server gets 400 evaluations a day; whole requests are refused, not halves."""
+    values = [secrets.token_bytes(32) for _ in range(64)]
+    for _ in range(6):
+        assert not isinstance(await machine.tag_points(values), str)
+    assert await machine.tag_points(values) == "too_many_evaluations"
+    assert not isinstance(await machine.tag_points(values[:16]), str)
+    assert await machine.tag_points(values[:1]) == "too_many_evaluations"
+
+
+async def test_the_bus_learns_no_preimage(machine: Machine) -> None:
+    """What the ratchet keeps are checks: hashes of what a disk can show."""
+    shares = [secrets.token_bytes(32) for _ in range(2)]
+    await machine.unlock(0, shares[0], shares[1])
+    await machine.commit(1, shares[1])
+    evaluator = await machine.platform.bus(Role.EVALUATOR)
+    state = await read_last(evaluator, RATCHET.name, f"byok.v1.ratchet.{SERVER}")
+    assert state is not None
+    event = decode(state.data, state.subject).data
+    preimage = unlock_preimage(machine.x(1, shares[1]))
+    assert dict(event)["committed_check"] == unlock_check(preimage)
+    assert preimage not in bytes(str(dict(event)), "ascii", "replace")
+    with pytest.raises(BusUnavailable):
+        await read_last(machine.bus, RATCHET.name, f"byok.v1.ratchet.{SERVER}")
+
+
+async def test_keys_survive_a_restart(platform: Platform, machine: Machine) -> None:
+    """A second evaluator process on the same folder answers with the same keys."""
+    before = await machine.keys()
+    store_ = await KeyStore.open(platform.installation.evaluator)
+    try:
+        assert (await store_.unlock_key(SERVER)).public_key == before.unlock_public_key
+        assert (await store_.first_epoch()).key.public_key == before.fingerprint_public_keys["e1"]
+    finally:
+        await store_.close()
+
+
+async def test_a_lost_epoch_key_is_noticed(
+    platform: Platform, serving: asyncio.Task[None]
+) -> None:
+    """Starting with a new epoch key under the old name would silently end all matches."""
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    for path in platform.installation.evaluator.glob(f"{EPOCH_FILE}*"):
+        path.unlink()
+    with pytest.raises(Refused, match="foreign_epoch"):
+        await run_evaluator(platform.installation, platform.server.target)
+
+
+async def test_a_shredded_key_is_gone_from_the_disk(platform: Platform) -> None:
+    """Destroying an unlock key leaves no trace in its file, and it is never made anew."""
+    folder = platform.installation.evaluator
+    keys = await KeyStore.open(folder)
+    try:
+        seed = (await keys.unlock_key(SERVER)).seed
+        await keys.shred(SERVER)
+        assert all(seed not in path.read_bytes() for path in folder.glob("unlock-keys.db*"))
+        with pytest.raises(Refused, match="unlock_key_shredded"):
+            await keys.unlock_key(SERVER)
+    finally:
+        await keys.close()

@@ -1,0 +1,265 @@
+"""A platform with its real issuer and evaluator, and servers of one owner enrolled on it.
+
+The config writer is a small one of our own, so that it can also write what the real one refuses.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import SecretStr
+
+from bus_schemas.codec import decode
+from bus_schemas.event import Event
+from bus_schemas.events.config import ConfigDesired, CredentialSealed, DesiredSlot
+from bus_schemas.events.reported import SealingKeyPublished
+from bus_schemas.fields import CredentialKind
+from bus_schemas.flows import Role
+from bus_schemas.join_token import JoinToken
+from bus_schemas.keys import SignedSealingKey, owner_fingerprint
+from bus_schemas.sealed import CredentialPayload, SealContext, SealedEnvelope, seal
+from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.fresh import fresh
+from bus_schemas.transport.jetstream import read_batch, store
+from platform_handlers.authority.installation import Installation
+from platform_handlers.authority.nats_process import NatsServer
+from platform_handlers.evaluator.app import run_evaluator
+from platform_handlers.provisioning.join_token import issue_join_token
+from platform_handlers.provisioning.registry import FILE_NAME, Registry
+from platform_handlers.provisioning.service import run_provisioning
+from vps_runtime.enrolment.join import join
+from vps_runtime.state import StateFolder
+
+_BOUND_SECONDS = 20.0
+_E = TypeVar("_E", bound=Event)
+
+
+class RunningPlatform(Protocol):
+    """What these fixtures need of `tests/conftest.py`'s platform."""
+
+    installation: Installation
+    server: NatsServer
+
+    async def bus(self, role: Role, name: str | None = None) -> Bus:
+        """Connect as *role*."""
+        ...
+
+
+@dataclass
+class Agent:
+    """A `byok-vps run` process."""
+
+    process: asyncio.subprocess.Process
+    log: Path
+
+    async def ready(self) -> dict[str, Any]:
+        """Wait for its `ready` line and return it."""
+        async with asyncio.timeout(_BOUND_SECONDS):
+            while True:
+                for line in self.lines():
+                    if line.get("event") == "ready":
+                        return line
+                if self.process.returncode is not None:
+                    raise AssertionError(self.log.read_text())
+                await asyncio.sleep(0.02)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return its log so far."""
+        text = self.log.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+    async def stop(self) -> int:
+        """Ask it to end, and return its exit code."""
+        if self.process.returncode is None:
+            self.process.terminate()
+        return await asyncio.wait_for(self.process.wait(), _BOUND_SECONDS)
+
+    async def kill(self) -> None:
+        """Kill it outright (SIGKILL)."""
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+
+
+@dataclass
+class Fleet:
+    """The platform's side, the owner's key, and the servers enrolled so far."""
+
+    platform: RunningPlatform
+    registry: Registry
+    config: Bus
+    ops: Bus
+    folder: Path
+    owner_key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    agents: list[Agent] = field(default_factory=list)
+    generations: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """The owner key's fingerprint, as typed on a console."""
+        return owner_fingerprint(self.owner_key.public_key().public_bytes_raw())
+
+    async def join_token(self, server_id: str) -> JoinToken:
+        """Return a fresh join token."""
+        return await issue_join_token(
+            self.platform.installation,
+            self.registry,
+            self.platform.server.target.url,
+            ("acme", server_id),
+        )
+
+    async def enrol(self, server_id: str) -> StateFolder:
+        """Enrol a server, as its console would."""
+        state = StateFolder(self.folder / server_id)
+        await join(state, await self.join_token(server_id), self.fingerprint)
+        return state
+
+    async def start(self, state: StateFolder) -> Agent:
+        """Start the agent of *state* as a process."""
+        log = state.root / f"agent-{len(self.agents)}.log"
+        with log.open("wb") as sink:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "vps_runtime", "run", "--state", str(state.root)),
+                *("--health-seconds", "0.5"),
+                stderr=sink,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+            )
+        self.agents.append(Agent(process, log))
+        return self.agents[-1]
+
+    async def told(self, server_id: str) -> list[Event]:
+        """Return everything the ledger has of *server_id*'s own words, in order."""
+        messages = await read_batch(self.ops, "BYOK_LEDGER", 1, 4096)
+        events = [decode(m.data, m.subject, strict=True).data for m in messages]
+        return [e for e in events if dict(e).get("server_id") == server_id and hasattr(e, "n")]
+
+    async def until(
+        self, server_id: str, wanted: Callable[[Sequence[Event]], object]
+    ) -> Sequence[Event]:
+        """Wait until the ledger satisfies *wanted*; return what it holds then."""
+        events: Sequence[Event] = []
+        try:
+            async with asyncio.timeout(_BOUND_SECONDS):
+                while not wanted(events := await self.told(server_id)):
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"the ledger has only {[e.type for e in events]}") from None
+        return events
+
+    async def sealing_key(self, server_id: str) -> SignedSealingKey:
+        """Wait for the server's sealing key."""
+        events = await self.until(server_id, lambda es: of(es, SealingKeyPublished))
+        return of(events, SealingKeyPublished)[-1].signed_key
+
+    async def seal(
+        self, server_id: str, context: SealContext | None = None, **fields: Any
+    ) -> SealedEnvelope:  # noqa: E501, ANN401
+        """Return a sealing of an API key, or of `payload`, by the owner, or by `by`."""
+        key = await self.sealing_key(server_id)
+        payload = fields.pop("payload", api_key())
+        by = fields.pop("by", self.owner_key)
+        plain = {
+            "owner_id": "acme",
+            "server_id": server_id,
+            "key_id": key.key_id,
+            "slot_id": "anthropic",
+            "provider": "anthropic",
+            "kind": payload.kind,
+            "revision": 1,
+            "not_after": int(time.time()) + 3600,
+            "envelope_id": str(uuid.uuid4()),
+        }
+        return seal(
+            payload,
+            context or SealContext(**{**plain, **fields}),
+            sealing_public_key=key.public_key,
+            owner_private_key=by,
+        )
+
+    async def send(
+        self, envelope: SealedEnvelope, slot: DesiredSlot | None = None, *, min_revision: int = 0
+    ) -> DesiredSlot:
+        """Write a sealing and the document that asks for it."""
+        server_id = envelope.server_id
+        sealed = CredentialSealed(server_id=server_id, slot_id=envelope.slot_id, envelope=envelope)
+        await store(self.config, fresh(sealed))
+        slot = slot or desired(envelope, min_revision=min_revision)
+        await self.document(server_id, slot)
+        return slot
+
+    async def document(self, server_id: str, *slots: DesiredSlot) -> ConfigDesired:
+        """Write a desired document with exactly *slots*."""
+        generation = self.generations.get(server_id, 0) + 1
+        self.generations[server_id] = generation
+        document = ConfigDesired(
+            server_id=server_id, owner_id="acme", generation=generation, slots=slots
+        )
+        await store(self.config, fresh(document))
+        return document
+
+
+def desired(envelope: SealedEnvelope, *, min_revision: int = 0) -> DesiredSlot:
+    """Return the slot that asks for *envelope*."""
+    return DesiredSlot(
+        slot_id=envelope.slot_id,
+        provider=envelope.provider,
+        kind=envelope.kind,
+        revision=envelope.revision,
+        min_revision=min_revision,
+        rotation_id=envelope.envelope_id,
+    )
+
+
+def api_key(secret: str = "sk-ant-api03-canary-0123456789") -> CredentialPayload:
+    """Return an API key as an owner would seal it."""
+    return CredentialPayload(
+        secret=SecretStr(secret), base_url="https://api.anthropic.com", header_style="x-api-key"
+    )
+
+
+def of(events: Sequence[Event], cls: type[_E]) -> list[_E]:
+    """Return the events of one class."""
+    return [event for event in events if isinstance(event, cls)]
+
+
+def kinds() -> type[CredentialKind]:
+    """Return the kinds of credential."""
+    return CredentialKind
+
+
+@pytest.fixture
+async def fleet(platform: RunningPlatform, tmp_path: Path) -> AsyncIterator[Fleet]:
+    """The platform, serving, with owner acme and no server yet."""
+    installation, target = platform.installation, platform.server.target
+    registry = await Registry.open(installation.platform / FILE_NAME)
+    await registry.add_owner("acme")
+    ready = asyncio.Event()
+    serving = [
+        asyncio.create_task(run_evaluator(installation, target, ready)),
+        asyncio.create_task(run_provisioning(installation, target, registry)),
+    ]
+    config, ops = await platform.bus(Role.CONFIG), await platform.bus(Role.OPS)
+    running = Fleet(platform, registry, config, ops, tmp_path / "servers")
+    try:
+        await asyncio.wait_for(ready.wait(), _BOUND_SECONDS)
+        yield running
+    finally:
+        for agent in running.agents:
+            await agent.kill()
+        for task in serving:
+            task.cancel()
+        for task in serving:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await registry.close()

@@ -1,0 +1,110 @@
+"""How findings are graded, which error ends with which exit code, what health says of slots."""
+
+import errno
+
+import pytest
+
+from bus_schemas.errors import ByokError, ContractError, Refused
+from bus_schemas.events.health import Validity
+from bus_schemas.fields import Basis, CredentialKind
+from bus_schemas.transport.connection import BusDenied, BusUnavailable
+from bus_schemas.transport.database import StorageFull
+from vps_runtime.config.told import StoredNote
+from vps_runtime.doctor import (
+    Finding,
+    Grade,
+    door_finding,
+    expiry_finding,
+    skew_finding,
+    slot_findings,
+)
+from vps_runtime.exit_codes import ExitCode, exit_code, leaf, sentence
+from vps_runtime.health.reporter import runtime_version, slot_health
+from vps_runtime.state import AlreadyRunning, NotEnrolled
+from vps_runtime.status import Status
+from vps_runtime.vault.credentials import Held
+from vps_runtime.vault.store import DiskFull
+
+DAY = 24 * 3600
+ROTATION = "01890000-0000-7000-8000-000000000001"
+NOTE = StoredNote(
+    slot_id="anthropic",
+    revision=3,
+    provider="anthropic",
+    kind=CredentialKind.API_KEY,
+    rotation_id=ROTATION,
+    stored_at=0,
+)
+
+
+@pytest.mark.parametrize(
+    ("finding", "grade"),
+    [
+        (door_finding(None, 0), Grade.OK),
+        (door_finding(80 * DAY, 0), Grade.OK),
+        (door_finding(6 * DAY, 0), Grade.WARN),
+        (skew_finding(3), Grade.OK),
+        (skew_finding(-40), Grade.WARN),
+        (skew_finding(400), Grade.BAD),
+        (expiry_finding(100 * DAY, 0), Grade.OK),
+        (expiry_finding(10 * DAY, 0), Grade.WARN),
+        (expiry_finding(0, 0), Grade.BAD),
+    ],
+)
+def test_limits_are_graded(finding: Finding, grade: Grade) -> None:
+    """What needs a person soon is a warning, what fails now is bad."""
+    assert finding.grade is grade
+    assert str(finding).startswith(grade)
+
+
+def test_slots_are_graded() -> None:
+    """Held is fine, refused is bad, none is a warning, and so are facts that pile up."""
+    full = Status("acme-1", "acme", 2, 101, (NOTE,), {"openai": "expired"})
+    assert [(f.grade, f.check) for f in slot_findings(full)] == [
+        (Grade.OK, "slot"),
+        (Grade.BAD, "slot"),
+        (Grade.WARN, "outbox"),
+    ]
+    empty = Status("acme-1", "acme", 0, 0, (), {})
+    assert [f.grade for f in slot_findings(empty)] == [Grade.WARN]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotEnrolled("x"), 78),
+        (AlreadyRunning("x"), 75),
+        (DiskFull("x"), 75),
+        (StorageFull("x"), 75),
+        (BusDenied("x"), 77),
+        (Refused("x"), 77),
+        (BusUnavailable("x"), 69),
+        (ContractError("x"), 65),
+        (ByokError("x"), 75),
+        (OSError(errno.EACCES, "denied"), 75),
+        (KeyError("x"), 70),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(error: Exception, code: int) -> None:
+    """A script can tell who must act."""
+    assert exit_code(error) == code
+
+
+def test_a_sentence_is_one_line_and_shows_no_payload() -> None:
+    """Our own errors speak for themselves; a bug's words stay out."""
+    assert sentence(Refused("a_reason", "with\n  detail")) == "a_reason: with detail"
+    assert sentence(OSError(errno.EACCES, "denied", "/x")) == "/x: denied"
+    assert sentence(OSError("odd")) == "OSError"
+    assert sentence(KeyError("sk-canary")).startswith("KeyError: this is a bug")
+    assert leaf(ExceptionGroup("", [ExceptionGroup("", [KeyError("x")])])).args == ("x",)
+    assert ExitCode.OK == 0
+
+
+def test_health_tells_slots_and_their_age() -> None:
+    """Never less than zero, whatever the clock did; nobody has asked the provider yet."""
+    kind, bases = CredentialKind.API_KEY, (Basis.API_KEY,)
+    held = Held("anthropic", 3, "anthropic", kind, ROTATION, 100, bases)
+    [slot] = slot_health([held], 160.9)
+    assert (slot.age_seconds, slot.validity) == (60, Validity.UNKNOWN)
+    assert slot_health([held], 50)[0].age_seconds == 0
+    assert runtime_version()

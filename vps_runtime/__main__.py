@@ -1,0 +1,5 @@
+"""`python -m vps_runtime` is `byok-vps`."""
+
+from vps_runtime.cli import main
+
+main()

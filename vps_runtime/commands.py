@@ -1,0 +1,198 @@
+"""The commands of `byok-vps`. Secrets come from a prompt, a file or a pipe, never from argv."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+import click
+import structlog
+
+from bus_schemas.join_token import MAX_LENGTH, JoinToken
+from vps_runtime.agent import AgentOptions, run_until_stopped
+from vps_runtime.doctor import Grade, examine
+from vps_runtime.enrolment.join import join as enrol
+from vps_runtime.enrolment.pins import grouped, parse_fingerprint, read_pins, write_pins
+from vps_runtime.exit_codes import ExitCode, exit_code, leaf, sentence
+from vps_runtime.hardening import forbid_dumps
+from vps_runtime.logs import log_to_stderr
+from vps_runtime.state import DEFAULT_FOLDER, StateFolder
+from vps_runtime.status import read_status
+
+_log = structlog.get_logger(__name__)
+
+_state_option = click.option(
+    "--state",
+    "folder",
+    envvar="BYOK_VPS_STATE",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_FOLDER,
+    show_default=True,
+    show_envvar=True,
+    help="Folder of this server's state.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="byok-bus")
+def cli() -> None:
+    """Keep this server's AI credentials: received sealed, stored encrypted, seen by nobody else."""
+    log_to_stderr()
+
+
+@cli.command()
+@_state_option
+@click.option(
+    "--owner",
+    required=True,
+    metavar="FINGERPRINT",
+    help="The owner key to obey: the 20 characters that `byok owner keygen` printed.",
+)
+@click.option(
+    "--token-file",
+    type=click.File("r"),
+    help="Read the join token from this file (`-`: standard input) instead of asking for it.",
+)
+def join(folder: Path, owner: str, token_file: TextIO | None) -> None:
+    """Make this machine a server of its owner, with a join token from `byok server add`."""
+    fingerprint = parse_fingerprint(owner)
+    token = JoinToken.decode(_read_token(token_file))
+    identity = asyncio.run(enrol(StateFolder(folder.absolute()), token, fingerprint))
+    click.echo(f"{identity.server_id} belongs to {token.owner_id} and obeys {fingerprint}.")
+    click.echo(f"Its fingerprint, for the owner to compare: {identity.fingerprint}")
+    click.echo("Next: `byok-vps run`.")
+
+
+def _read_token(file: TextIO | None) -> str:
+    """Return the pasted token: an argument would stay in the shell's history and in `ps`."""
+    if file is not None:
+        return str(file.read(MAX_LENGTH + 1))
+    if not sys.stdin.isatty():
+        return sys.stdin.read(MAX_LENGTH + 1)
+    return str(click.prompt("Join token", hide_input=True))
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def trust(context: click.Context) -> None:
+    """Choose whose sealed credentials this server takes: `trust add FP`, `list`, `rm FP`.
+
+    `trust FP` is short for `trust add FP`.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@trust.command("add")
+@_state_option
+@click.argument("fingerprint")
+def trust_add(folder: Path, fingerprint: str) -> None:
+    """Obey the owner key with this 20-character fingerprint."""
+    state = StateFolder(folder)
+    state.read_settings()
+    parsed = parse_fingerprint(fingerprint)
+    write_pins(state.pins, read_pins(state.pins).with_key(parsed))
+    click.echo(f"{parsed} is obeyed from now on.")
+
+
+@trust.command("list")
+@_state_option
+def trust_list(folder: Path) -> None:
+    """Show the owner keys this server obeys."""
+    state = StateFolder(folder)
+    state.read_settings()
+    for line in grouped(read_pins(state.pins).pinned):
+        click.echo(line)
+
+
+@trust.command("rm")
+@_state_option
+@click.argument("fingerprint")
+def trust_rm(folder: Path, fingerprint: str) -> None:
+    """Obey this owner key no longer. Credentials it sealed before stay in use."""
+    state = StateFolder(folder)
+    state.read_settings()
+    parsed = parse_fingerprint(fingerprint)
+    pins = read_pins(state.pins).without_key(parsed)
+    write_pins(state.pins, pins)
+    click.echo(f"{parsed} is no longer obeyed; {len(pins.pinned)} left.")
+
+
+@cli.command()
+@_state_option
+@click.option(
+    "--health-seconds",
+    envvar="BYOK_VPS_HEALTH_SECONDS",
+    type=click.FloatRange(0.1, 3600),
+    default=AgentOptions.health_seconds,
+    show_default=True,
+    show_envvar=True,
+    help="Seconds between two health reports.",
+)
+def run(folder: Path, health_seconds: float) -> None:
+    """Run the agent: unlock, take credentials in, tell what is held. SIGTERM ends it."""
+    forbid_dumps()
+    asyncio.run(run_until_stopped(StateFolder(folder), AgentOptions(health_seconds)))
+
+
+@cli.command()
+@_state_option
+def fingerprint(folder: Path) -> None:
+    """Print this server's id and fingerprint, which its owner compares before sealing."""
+    identity = StateFolder(folder).read_identity()
+    click.echo(f"{identity.server_id} {identity.fingerprint}")
+
+
+@cli.command()
+@_state_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(folder: Path, *, as_json: bool) -> None:
+    """Show which credentials are held: slot, provider, kind, revision. Never a secret."""
+    found = asyncio.run(read_status(StateFolder(folder)))
+    if as_json:
+        click.echo(json.dumps(found.as_json()))
+        return
+    click.echo(f"{found.server_id} (owner {found.owner_id}), {found.waiting} facts waiting")
+    for slot in found.slots:
+        click.echo(f"{slot.slot_id}  {slot.provider}  {slot.kind}  revision {slot.revision}")
+    if not found.slots:
+        click.echo("no credential is held")
+
+
+@cli.command()
+@_state_option
+def doctor(folder: Path) -> None:
+    """Check the link, certificates, unlock state, pins, clock and slots; exit 1 if one is bad."""
+    findings = asyncio.run(examine(StateFolder(folder)))
+    for finding in findings:
+        click.echo(str(finding))
+    if any(finding.grade is Grade.BAD for finding in findings):
+        raise SystemExit(ExitCode.NEGATIVE)
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run `byok-vps` with *arguments* and return its exit code; errors become one sentence."""
+    if arguments[:1] == ["trust"] and len(arguments) > 1 and arguments[1] not in trust.commands:
+        arguments = ["trust", *([] if arguments[1].startswith("-") else ["add"]), *arguments[1:]]
+    try:
+        cli.main(list(arguments), prog_name="byok-vps", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    except SystemExit as error:
+        return int(error.code or 0)
+    except Exception as error:  # noqa: BLE001 (the last place where one can be told)
+        return _told(leaf(error))
+    return ExitCode.OK
+
+
+def _told(error: BaseException) -> int:
+    code = exit_code(error)
+    click.echo(f"byok-vps: {sentence(error)}", err=True)
+    if code is ExitCode.BUG:
+        _log.error("bug", exc_info=error)
+    return code

@@ -1,0 +1,1 @@
+"""The periodic report of how this server is."""
