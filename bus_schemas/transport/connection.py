@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nats.errors
 import structlog
@@ -30,6 +30,7 @@ _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 15.0
 
 Listener = Callable[[Msg], Awaitable[None]]
+_T = TypeVar("_T")
 
 
 class BusUnavailable(ByokError):
@@ -119,7 +120,8 @@ class Bus:
         try:
             async with asyncio.timeout(wait):
                 client = await self.client()
-                return await client.request(subject, payload, timeout=wait, headers=headers)
+                asking = client.request(subject, payload, timeout=wait, headers=headers)
+                return await heeding_cancellation(asking)
         except (TimeoutError, nats.errors.Error, ConnectionError, OSError) as error:
             raise BusUnavailable(f"no answer on {subject}: {type(error).__name__}") from error
 
@@ -229,6 +231,20 @@ class Bus:
         self._ready.set()
         for callback in self._on_ready:
             callback()
+
+
+async def heeding_cancellation(work: Awaitable[_T]) -> _T:
+    """Return what *work* returns, unless the task was cancelled meanwhile.
+
+    `asyncio.wait_for` of Python 3.11, which nats-py uses, drops a cancellation that comes in the
+    same moment as the result; a loop around it would then never end.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    result = await work
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return result
 
 
 def tls_context(ca_file: Path) -> ssl.SSLContext:

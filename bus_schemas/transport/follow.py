@@ -99,7 +99,8 @@ class _Nudge:
                 subscription = await client.subscribe(subject, cb=ring)
                 await subscription.unsubscribe(limit=1)
                 self._armed.append(subscription)
-            await client.flush(timeout=2)
+            # No flush: the read that follows on this connection comes after the subscriptions,
+            # and a cancelled flush makes nats-py drop the connection at the PONG.
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise BusUnavailable(f"cannot listen on {self._stream.name}") from error
 

@@ -60,4 +60,5 @@ async def _until_stopped(server: NatsServer) -> None:
             code = server.process.returncode
             raise NatsServerFailed(f"nats-server ended with code {code}; see {server.log}")
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asked.wait(), _LOOK_SECONDS)
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await asked.wait()

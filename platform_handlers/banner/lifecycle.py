@@ -49,6 +49,17 @@ class BannerKey:
         """The id in subjects and URLs; `_` occurs in no id, so it parts them unmistakably."""
         return f"{self.server_id}_{self.slot_id}_{self.code.lower().replace('_', '-')}"
 
+    @classmethod
+    def parse(cls, banner_id: str) -> "BannerKey | None":
+        """Return the key with this `banner_id`; None if there can be none."""
+        server_id, _, rest = banner_id.partition("_")
+        slot_id, _, code = rest.partition("_")
+        try:
+            key = cls(server_id, slot_id, BannerCode(code.upper().replace("-", "_")))
+        except ValueError:
+            return None
+        return key if key.banner_id == banner_id else None
+
 
 @dataclass(frozen=True)
 class Dismissal:
@@ -129,18 +140,20 @@ class Request:
     who: str
     why: str
     joined: Mapping[str, int]
-    """Each matching server, foreign ones included, to the ledger sequence at which it joined."""
+    """Each matching server, foreign ones included, to the ledger sequence since which it does."""
 
 
 def dismiss(old: Banner, request: Request, cause: Cause) -> Banner:
     """Return the banner after *request*.
 
     If somebody joined after what the person saw, it stays open: it is not what they dismissed.
+    So does one that names nobody and was raised again since: that is another case. A revision that nobody can have seen yet dismisses nothing.
     """
-    if not old.stands or old.state is BannerState.DISMISSED:
+    if not old.stands or old.state is BannerState.DISMISSED or request.revision > old.revision:
         return old
-    outdated = request.revision != old.revision
-    if outdated and any(sequence > request.revision for sequence in request.joined.values()):
+    outdated = request.revision < old.revision
+    unseen = any(sequence > request.revision for sequence in request.joined.values())
+    if outdated and (unseen or not request.joined):
         return old
     dismissal = Dismissal(request.who, request.why, dict.fromkeys(sorted(request.joined)))
     return replace(old, state=BannerState.DISMISSED, revision=cause.sequence, dismissal=dismissal)

@@ -7,6 +7,7 @@ looks once more and puts its own back.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -48,6 +49,21 @@ class Last:
     sequence: int
     envelope: Envelope[Event] | None
 
+    @property
+    def sealed(self) -> SealedEnvelope | None:
+        """The sealed credential in it, if it is one."""
+        event = self.envelope.data if self.envelope else None
+        return event.envelope if isinstance(event, CredentialSealed) else None
+
+
+@dataclass
+class _Turn:
+    """One request, and what it put its own sealed message over."""
+
+    envelope: SealedEnvelope
+    base_revision: int
+    replaced: SealedEnvelope | None = None
+
 
 class ConfigWriter:
     """The only writer of desired documents. *bus* has role CONFIG."""
@@ -66,20 +82,24 @@ class ConfigWriter:
         Raises Refused (`server_not_active`, and those of `plan`) and BusUnavailable: ask again
         with the same envelope.
         """
+        turn = _Turn(envelope, base_revision)
         async with self._turns[envelope.server_id]:
             for _ in range(_ATTEMPTS):
                 try:
-                    return await self._attempt(envelope, base_revision)
+                    return await self._attempt(turn)
                 except Conflict as conflict:
                     _log.info("config_conflict", subject=conflict.subject)
+                except Refused:
+                    await self._put_back(turn)
+                    raise
         raise BusUnavailable(f"another writer keeps changing the document of {envelope.server_id}")
 
     async def document(self, server_id: str) -> Envelope[Event] | None:
         """Return the newest desired document in its envelope. Raises BusUnavailable."""
         return (await self._last(_document_subject(server_id))).envelope
 
-    async def _attempt(self, envelope: SealedEnvelope, base_revision: int) -> ConfigDesired:
-        server_id = envelope.server_id
+    async def _attempt(self, turn: _Turn) -> ConfigDesired:
+        envelope, server_id = turn.envelope, turn.envelope.server_id
         owner = await self._owners.owner_of_active_server(server_id)
         if owner is None:
             raise Refused("server_not_active", f"{server_id} is not active")
@@ -89,11 +109,11 @@ class ConfigWriter:
         situation = Situation(
             owner, current if isinstance(current, ConfigDesired) else None, load_providers(), now
         )
-        wanted = plan(situation, envelope, base_revision)
+        wanted = plan(situation, envelope, turn.base_revision)
         if wanted is not current:
-            await self._put_sealed(envelope, now)
+            await self._put_sealed(turn)
             await self._put_document(wanted, last.sequence)
-            await self._put_back_sealed(envelope, now)
+        await self._look_again(turn)
         # Told again on a repeat: the first time it may not have come so far.
         [slot] = [slot for slot in wanted.slots if slot.slot_id == envelope.slot_id]
         requested = ConfigRequested(
@@ -102,21 +122,32 @@ class ConfigWriter:
         await store(self._bus, fresh(requested, correlationid=envelope.envelope_id))
         return wanted
 
-    async def _put_sealed(self, envelope: SealedEnvelope, now: int) -> None:
-        """Have *envelope* as the slot's sealed message. Raises Conflict, BusUnavailable."""
-        event = _sealed(envelope)
-        last = await self._last(event.subject)
-        if last.envelope and last.envelope.data == event:
-            return
-        expect = Expect(last.sequence, ttl_seconds=lifetime(envelope, now=now))
-        await store(self._bus, fresh(event, correlationid=envelope.envelope_id), expect)
+    async def _put_sealed(self, turn: _Turn) -> None:
+        """Have the envelope as the slot's sealed message. Raises Conflict, BusUnavailable."""
+        last = await self._last(_sealed(turn.envelope).subject)
+        if last.sealed != turn.envelope:
+            await self._store_sealed(turn.envelope, last.sequence)
+            turn.replaced = last.sealed
 
-    async def _put_back_sealed(self, envelope: SealedEnvelope, now: int) -> None:
+    async def _look_again(self, turn: _Turn) -> None:
         """Undo what a slower writer did; a message that is gone was stored and purged already."""
-        event = _sealed(envelope)
-        last = await self._last(event.subject)
-        if last.envelope and last.envelope.data != event:
-            await self._put_sealed(envelope, now)
+        last = await self._last(_sealed(turn.envelope).subject)
+        if last.sealed not in (None, turn.envelope):
+            await self._store_sealed(turn.envelope, last.sequence)
+
+    async def _put_back(self, turn: _Turn) -> None:
+        """After a refusal, put the winner's credential back if ours lies in its place."""
+        if turn.replaced is None:
+            return
+        last = await self._last(_sealed(turn.envelope).subject)
+        if last.sealed == turn.envelope:
+            with contextlib.suppress(Conflict):  # the winner has done it itself
+                await self._store_sealed(turn.replaced, last.sequence)
+
+    async def _store_sealed(self, envelope: SealedEnvelope, on_top_of: int) -> None:
+        expect = Expect(on_top_of, ttl_seconds=lifetime(envelope, now=int(self._clock())))
+        message = fresh(_sealed(envelope), correlationid=envelope.envelope_id)
+        await store(self._bus, message, expect)
 
     async def _put_document(self, wanted: ConfigDesired, last_sequence: int) -> None:
         """Store *wanted* on top of *last_sequence*. Raises Conflict if somebody was faster."""

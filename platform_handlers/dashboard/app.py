@@ -6,6 +6,7 @@ logged by the kind of the error alone.
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 
@@ -77,6 +78,8 @@ async def serve(
                 h11_max_incomplete_event_size=32 * 1024,
             )
         )
+        # `access_log=False` only takes its handlers away, and whoever adds one brings it back.
+        logging.getLogger("uvicorn.access").disabled = True
         server.config.load()  # a bad certificate is told here, to whoever starts us
         running = asyncio.create_task(server.serve([listener]), name="https")
         try:

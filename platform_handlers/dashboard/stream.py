@@ -7,7 +7,7 @@ whole snapshot. Every frame is made for one owner from that owner's part of the 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -56,7 +56,7 @@ def cursor_of(request: Request) -> int | None:
 
 async def frames(
     feed: Feed, audience: Audience, *, heartbeat: float = HEARTBEAT_SECONDS
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Yield the stream for *audience*, for ever or until it is no longer welcome or too slow.
 
     Raises TooManyListeners before the first frame.
@@ -107,7 +107,9 @@ async def _next(listener: Listener, heartbeat: float) -> Entry | None:
 class EventStream:
     """The ASGI answer that sends frames until they end or the client is gone."""
 
-    def __init__(self, source: AsyncIterator[bytes], first: bytes, closing: asyncio.Event) -> None:
+    def __init__(
+        self, source: AsyncGenerator[bytes, None], first: bytes, closing: asyncio.Event
+    ) -> None:
         """*first* was taken from *source* already, so that refusals could still be told.
 
         *closing* ends the stream from our side; browsers come back by themselves.
@@ -143,15 +145,11 @@ class EventStream:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_all(self, send: Send) -> None:
-        with contextlib.suppress(OSError, TimeoutError):  # the client went away
-            try:
+        async with contextlib.aclosing(self._source) as source:
+            with contextlib.suppress(OSError, TimeoutError):  # the client went away
                 await _send_one(send, self._first)
-                async for chunk in self._source:
+                async for chunk in source:
                     await _send_one(send, chunk)
-            finally:
-                close = getattr(self._source, "aclose", None)
-                if close is not None:
-                    await close()
 
 
 async def _send_one(send: Send, chunk: bytes) -> None:

@@ -83,9 +83,11 @@ class Stage:
             async with asyncio.timeout(_COMMAND_SECONDS):
                 out, err = await process.communicate(stdin.encode())
         except TimeoutError:
-            process.kill()
-            await process.wait()
             raise DemoFailed(f"{' '.join(arguments[:3])} did not end in time") from None
+        finally:
+            if process.returncode is None:  # out of time, or we are being cancelled
+                process.kill()
+                await process.communicate()
         if process.returncode:
             words = (err or out).decode(errors="replace").strip()[-800:]
             raise DemoFailed(f"{' '.join(arguments[:4])} ended with {process.returncode}: {words}")

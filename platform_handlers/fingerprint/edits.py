@@ -1,6 +1,6 @@
 """What a fact does to the book of holders, before anything is changed. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from bus_schemas.events import FingerprintObserved, FingerprintRenewed, FingerprintRetired
@@ -46,39 +46,35 @@ def observe(holders: Holders, event: FingerprintObserved, by: Observer) -> list[
     """
     slot = SlotKey(event.server_id, event.slot_id)
     key = TagKey(event.epoch, event.tag)
-    held = holders.of_slot(slot)
-    known = held.get(key)
-    if known is None and _is_full(holders, slot):
-        raise OverLimit
+    known = holders.of_slot(slot).get(key)
     if known and event.revision < known.revision:
         return []  # a late word about an older revision must not bring it back
+    evicted = () if known else _make_room(holders, slot)
     holding = Holding(
         slot,
         by.owner_id,
         key,
         event.provider,
-        event.basis,
+        known.basis if known else event.basis,  # part of what was hashed: it cannot have changed
         event.strength,
         event.revision,
         Standing.CURRENT,
-        known.joined if known else by.sequence,
+        known.joined if known and known.is_current else by.sequence,
         by.tick,
     )
     earlier = [
         other
-        for other in held.values()
-        if other.key != key
-        and (other.basis, other.revision, other.key.epoch)
-        == (event.basis, event.revision, event.epoch)
+        for other in holders.of_slot(slot).values()
+        if other.key != key and _same_grant(other, holding) and other not in evicted
     ]
-    edits = [Edit(holding, keep=True)]
-    edits += [
-        Edit(replace(other, standing=Standing.RETIRED, seen_tick=by.tick), keep=True)
+    retiring = [
+        replace(other, standing=Standing.RETIRED, seen_tick=by.tick)
         for other in earlier
-        if other.standing is Standing.CURRENT
+        if other.is_current
     ]
-    oldest = sorted(earlier, key=lambda other: other.joined)
-    return edits + _drops(oldest[: max(0, len(earlier) - MAX_RETIRED)])
+    too_old = sorted(earlier, key=_age)[: max(0, len(earlier) - MAX_RETIRED)]
+    written = [Edit(written, keep=True) for written in (holding, *retiring)]
+    return _drops(evicted) + written + _drops(too_old)
 
 
 def retire(holders: Holders, event: FingerprintRetired) -> list[Edit]:
@@ -107,13 +103,16 @@ def close_epoch(holders: Holders, epoch: str) -> list[Edit]:
     return _drops(holding for holding in holders if holding.key.epoch == epoch)
 
 
-def expire(holders: Holders, renewed: dict[str, int], tick: int) -> list[Edit]:
-    """Drop what was not renewed in time; *renewed* tells each server's last tick."""
+def expire(holders: Holders, renewed: Mapping[str, int], tick: int) -> list[Edit]:
+    """Drop what was not renewed in time; *renewed* tells the last tick of servers that may speak.
+
+    A revoked server is silenced by us, so its silence says nothing: what it held stays.
+    """
     return _drops(
         holding
         for holding in holders
-        if tick - renewed[holding.slot.server_id] > SERVER_LIFE_TICKS
-        or (holding.standing is Standing.RETIRED and tick - holding.seen_tick > RETIRED_LIFE_TICKS)
+        if tick - renewed.get(holding.slot.server_id, tick) > SERVER_LIFE_TICKS
+        or (not holding.is_current and tick - holding.seen_tick > RETIRED_LIFE_TICKS)
     )
 
 
@@ -121,7 +120,31 @@ def _drops(gone: Iterable[Holding]) -> list[Edit]:
     return [Edit(holding, keep=False) for holding in gone]
 
 
-def _is_full(holders: Holders, slot: SlotKey) -> bool:
+def _make_room(holders: Holders, slot: SlotKey) -> tuple[Holding, ...]:
+    """Return what must go before *slot* may hold one tag more. Raises OverLimit.
+
+    A token out of use makes way for one in use: else a server with many logins would, once full,
+    never be seen to share a new one.
+    """
     slots = holders.by_server.get(slot.server_id, {})
-    tags = sum(len(held) for held in slots.values())
-    return tags >= MAX_TAGS or (slot.slot_id not in slots and len(slots) >= MAX_SLOTS)
+    if slot.slot_id not in slots and len(slots) >= MAX_SLOTS:
+        raise OverLimit
+    held = holders.of_server(slot.server_id)
+    if len(held) < MAX_TAGS:
+        return ()
+    retired = [holding for holding in held if not holding.is_current]
+    if not retired:
+        raise OverLimit
+    return (min(retired, key=_age),)
+
+
+def _same_grant(one: Holding, other: Holding) -> bool:
+    return (one.basis, one.revision, one.key.epoch) == (
+        other.basis,
+        other.revision,
+        other.key.epoch,
+    )
+
+
+def _age(holding: Holding) -> int:
+    return holding.joined

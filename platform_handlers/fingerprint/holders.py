@@ -1,15 +1,16 @@
 """Who holds a tag. Pure: a book that is written to fact by fact and asked by the rules.
 
-Holders are kept per owner and server in the order in which they joined, so the rules can look at
-the first few and at counts without walking ten thousand servers for each fact.
+Indexed by tag, owner and server, with the counts the rules need, so that one fact about a tag
+that ten thousand servers hold does not walk them all.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from bus_schemas.fields import Basis, Strength
+from platform_handlers.fingerprint.ring import Ring
 
 
 class TagKey(NamedTuple):
@@ -33,7 +34,7 @@ class Standing(StrEnum):
     RETIRED = "retired"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Holding:
     """One slot holds one tag."""
 
@@ -46,28 +47,46 @@ class Holding:
     revision: int
     standing: Standing
     joined: int
-    """Ledger sequence of the fact that first told of it."""
+    """Ledger sequence of the fact that made it current, the last time that happened."""
     seen_tick: int
     """Tick at which it was current last."""
 
+    @property
+    def is_current(self) -> bool:
+        """Whether it is of the credential in use."""
+        return self.standing is Standing.CURRENT
 
-@dataclass
+    @property
+    def crosses(self) -> bool:
+        """Whether it may match another owner's: what can be guessed may not."""
+        return self.strength is not Strength.GUESSABLE
+
+
+@dataclass(slots=True)
 class OwnerHolders:
-    """One owner's servers that hold a tag, in the order in which they joined."""
+    """One owner's servers that hold a tag."""
 
     servers: dict[str, dict[str, Holding]] = field(default_factory=dict)
     """By server, then by slot."""
-    current: set[str] = field(default_factory=set)
-    """Servers that hold it in a slot where it is current."""
+    everyone: Ring = field(default_factory=Ring)
+    """All of them, each at its place."""
+    current: Ring = field(default_factory=Ring)
+    """Those that hold it in a slot where it is current."""
+    crossing: int = 0
+    """Holdings that may match another owner's."""
+    crossing_current: int = 0
+    """Of these, the current ones."""
 
 
-@dataclass
+@dataclass(slots=True)
 class TagHolders:
     """Everybody who holds one tag."""
 
     owners: dict[str, OwnerHolders] = field(default_factory=dict)
-    current: set[str] = field(default_factory=set)
-    """Owners with a server where it is current."""
+    crossing: set[str] = field(default_factory=set)
+    """Owners with a holding that may match another owner's."""
+    crossing_current: set[str] = field(default_factory=set)
+    """Owners with such a holding that is current."""
 
 
 @dataclass
@@ -79,11 +98,11 @@ class Holders:
     """By server, then by slot, then by tag."""
 
     def __iter__(self) -> Iterator[Holding]:
-        """Yield every holding, servers in the order in which they first held anything."""
+        """Yield every holding."""
         for server_id in self.by_server:
             yield from self.of_server(server_id)
 
-    def of_slot(self, slot: SlotKey) -> dict[TagKey, Holding]:
+    def of_slot(self, slot: SlotKey) -> Mapping[TagKey, Holding]:
         """Return what *slot* holds, by tag."""
         return self.by_server.get(slot.server_id, {}).get(slot.slot_id, {})
 
@@ -97,44 +116,50 @@ class Holders:
         return self.by_tag.get(key, TagHolders())
 
     def put(self, holding: Holding) -> None:
-        """Add *holding*, or replace the same slot's holding of the same tag in its place."""
+        """Add *holding*, or replace the same slot's holding of the same tag."""
         server_id, slot_id = holding.slot
+        known = self.of_slot(holding.slot).get(holding.key)
         tag = self.by_tag.setdefault(holding.key, TagHolders())
         mine = tag.owners.setdefault(holding.owner_id, OwnerHolders())
         mine.servers.setdefault(server_id, {})[slot_id] = holding
         self.by_server.setdefault(server_id, {}).setdefault(slot_id, {})[holding.key] = holding
-        self._count(holding)
+        _count(tag, gone=known, come=holding)
 
-    def drop(self, holding: Holding) -> None:
-        """Remove *holding*; it must be in the book."""
-        server_id, slot_id = holding.slot
-        mine = self.by_tag[holding.key].owners[holding.owner_id]
-        del mine.servers[server_id][slot_id]
-        del self.by_server[server_id][slot_id][holding.key]
-        self._count(holding)
-        _prune(mine.servers, server_id)
+    def drop(self, slot: SlotKey, key: TagKey) -> None:
+        """Remove what *slot* holds of *key*; it must be in the book."""
+        server_id, slot_id = slot
+        known = self.by_server[server_id][slot_id].pop(key)
         _prune(self.by_server[server_id], slot_id)
         _prune(self.by_server, server_id)
-        tag = self.by_tag[holding.key]
-        if server_id in mine.servers:  # another slot there: its place is that slot's own
-            mine.servers = dict(sorted(mine.servers.items(), key=lambda s: first_joined(s[1])))
+        tag = self.by_tag[key]
+        mine = tag.owners[known.owner_id]
+        del mine.servers[server_id][slot_id]
+        _prune(mine.servers, server_id)
+        _count(tag, gone=known, come=None)
         if not mine.servers:
-            del tag.owners[holding.owner_id]
+            del tag.owners[known.owner_id]
         if not tag.owners:
-            del self.by_tag[holding.key]
-
-    def _count(self, changed: Holding) -> None:
-        tag = self.by_tag[changed.key]
-        mine = tag.owners[changed.owner_id]
-        server_id = changed.slot.server_id
-        slots = mine.servers[server_id].values()
-        _keep(mine.current, server_id, any(h.standing is Standing.CURRENT for h in slots))
-        _keep(tag.current, changed.owner_id, bool(mine.current))
+            del self.by_tag[key]
 
 
-def first_joined(slots: Mapping[str, Holding]) -> int:
-    """Return the ledger sequence at which the first of a server's *slots* joined."""
-    return min(holding.joined for holding in slots.values())
+def first_joined(slots: Iterable[Holding]) -> int:
+    """Return the ledger sequence at which the first of a server's slots joined."""
+    return min(holding.joined for holding in slots)
+
+
+def _count(tag: TagHolders, *, gone: Holding | None, come: Holding | None) -> None:
+    """Make the counts of *tag* agree with one holding having been put, replaced or removed."""
+    for holding, by in ((gone, -1), (come, 1)):
+        if holding:
+            mine = tag.owners[holding.owner_id]
+            mine.crossing += by * holding.crosses
+            mine.crossing_current += by * (holding.crosses and holding.is_current)
+            server_id = holding.slot.server_id
+            slots = mine.servers.get(server_id, {}).values()
+            mine.everyone.keep(server_id, inside=bool(slots))
+            mine.current.keep(server_id, inside=any(slot.is_current for slot in slots))
+            _keep(tag.crossing, holding.owner_id, mine.crossing)
+            _keep(tag.crossing_current, holding.owner_id, mine.crossing_current)
 
 
 def _prune(outer: dict[str, Any], key: str) -> None:
@@ -142,5 +167,5 @@ def _prune(outer: dict[str, Any], key: str) -> None:
         del outer[key]
 
 
-def _keep(members: set[str], member: str, belongs: bool) -> None:  # noqa: FBT001 (a set's one bit)
-    (members.add if belongs else members.discard)(member)
+def _keep(members: set[str], member: str, count: int) -> None:
+    (members.add if count else members.discard)(member)

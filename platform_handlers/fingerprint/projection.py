@@ -1,8 +1,8 @@
 """The fingerprint handler's whole state, folded from the ledger fact by fact. Pure.
 
 A deterministic function of the ledger: it reads no clock (time moves by `clock` facts), draws no
-random numbers, and iterates only over things whose order the ledger gave. So two handlers may run
-at once, a rebuilt one emits the same bytes, and a replay can be compared with what was published.
+random numbers, and sorts what it says of one fact. So two handlers may run at once, a rebuilt one
+emits the same bytes, and a replay can be compared with what was published.
 What differs from the last commit is noted in `dirty`, for the store to write.
 """
 
@@ -25,10 +25,12 @@ from bus_schemas.events import (
 from platform_handlers.banner import lifecycle
 from platform_handlers.banner.lifecycle import Banner, BannerKey, Cause, Wanted
 from platform_handlers.fingerprint import edits
+from platform_handlers.fingerprint.banners import Banners
 from platform_handlers.fingerprint.conditions import wishes
 from platform_handlers.fingerprint.edits import Edit, Observer
-from platform_handlers.fingerprint.holders import Holders, SlotKey, TagKey
-from platform_handlers.fingerprint.rules import CODE_OF, REUSE_CODES, View, partners, sharing, view
+from platform_handlers.fingerprint.holders import Holders, Holding, SlotKey, TagKey
+from platform_handlers.fingerprint.reach import Place, Trace, reached, trace
+from platform_handlers.fingerprint.rules import CODE_OF, REUSE_CODES, partners, sharing
 
 _SWEEP_EVERY_TICKS = 24 * 60
 
@@ -65,9 +67,7 @@ class Projection:
 
     servers: dict[str, Server] = field(default_factory=dict)
     holders: Holders = field(default_factory=Holders)
-    banners: dict[BannerKey, Banner] = field(default_factory=dict)
-    dismissed: dict[BannerKey, None] = field(default_factory=dict)
-    """Standing banners that remember accepted partners, as an ordered set."""
+    banners: Banners = field(default_factory=Banners)
     ticks: int = 0
     minute: int = 0
     dropped: int = 0
@@ -80,21 +80,8 @@ class Projection:
             return []
         changed = self._correlate(self._edits(event, cause), cause)
         changed += self._answer(event, cause)
-        for wish in wishes(event):
-            if server := self.servers.get(wish.key.server_id):
-                changed += self._settle(wish.key, server.owner_id, wish.wanted, cause)
-        if isinstance(event, ServerDeprovisioned):
-            for key in [key for key in self.banners if key.server_id == event.server_id]:
-                changed += self._settle(key, event.owner_id, None, cause)
+        changed += self._note_condition(event, cause)
         return sorted(changed, key=lambda banner: banner.key.banner_id)
-
-    def keep_banner(self, banner: Banner) -> None:
-        """Take *banner* as it stands, from a decision or from the database."""
-        self.banners[banner.key] = banner
-        if banner.stands and banner.dismissal:
-            self.dismissed[banner.key] = None
-        else:
-            self.dismissed.pop(banner.key, None)
 
     def _accept(self, event: ServerFact) -> bool:
         """Take note of a server's stamp; False for repeats and for servers without a say."""
@@ -146,9 +133,8 @@ class Projection:
         return server
 
     def _provisioned(self, event: ServerProvisioned) -> None:
-        known = self.servers.get(event.server_id)
-        stamp = known.stamp if known else (0, 0)
-        self._keep_server(event.server_id, Server(event.owner_id, stamp, self.ticks))
+        if event.server_id not in self.servers:  # ids are never issued twice: else a repeat
+            self._keep_server(event.server_id, Server(event.owner_id, (0, 0), self.ticks))
 
     def _ended(self, event: ServerRevoked | ServerDeprovisioned) -> list[Edit]:
         """End a server. A revoked one's holdings stay: whoever took it has the credentials."""
@@ -166,44 +152,42 @@ class Projection:
         self.ticks += 1
         if self.ticks % _SWEEP_EVERY_TICKS:
             return []
-        renewed = {server_id: server.renewed_tick for server_id, server in self.servers.items()}
+        renewed = {name: known.renewed_tick for name, known in self.servers.items() if known.active}
         return edits.expire(self.holders, renewed, self.ticks)
 
     def _correlate(self, changes: list[Edit], cause: Cause) -> list[Banner]:
         """Carry out *changes* and settle the banners of everybody who is to be told otherwise."""
-        if not changes:
-            return []
-        tags = dict.fromkeys(edit.holding.key for edit in changes)
-        before = {key: self._views(key) for key in tags}
+        places: dict[TagKey, dict[Place, None]] = {}
+        for held in (edit.holding for edit in changes):
+            places.setdefault(held.key, {})[held.owner_id, held.slot.server_id] = None
+        before = {key: trace(self.holders.of_tag(key), at) for key, at in places.items()}
         for edit in changes:
-            (self.holders.put if edit.keep else self.holders.drop)(edit.holding)
-            self.dirty.holdings.add((edit.holding.slot, edit.holding.key))
-        touched = dict.fromkeys(
-            BannerKey(*edit.holding.slot, CODE_OF[edit.holding.basis]) for edit in changes
-        )
-        for key, views in before.items():
-            touched |= dict.fromkeys(self._told_otherwise(key, views))
+            held = edit.holding
+            if edit.keep:
+                self.holders.put(held)
+            else:
+                self.holders.drop(held.slot, held.key)
+            self.dirty.holdings.add((held.slot, held.key))
+        touched = {_banner_of(edit.holding) for edit in changes}
+        for key, at in places.items():
+            touched |= self._told_otherwise(key, before[key], at)
         return [banner for key in touched for banner in self._settle_reuse(key, cause)]
 
-    def _views(self, key: TagKey) -> dict[str, View]:
-        tag = self.holders.of_tag(key)
-        return {owner_id: view(tag, owner_id) for owner_id in tag.owners}
-
-    def _told_otherwise(self, key: TagKey, before: dict[str, View]) -> Iterable[BannerKey]:
-        """Yield the banners of *key*'s holders whose view changed, and all dismissed ones.
+    def _told_otherwise(
+        self, key: TagKey, before: Trace, places: Iterable[Place]
+    ) -> set[BannerKey]:
+        """Return the banners that *key* may change, and all dismissed ones it concerns.
 
         A dismissed banner must notice a new partner even where its content, in buckets, stays.
         """
         tag = self.holders.of_tag(key)
-        for owner_id, owned in tag.owners.items():
-            if view(tag, owner_id) == before.get(owner_id):
-                continue
-            for server_id, slots in owned.servers.items():
-                for slot_id, holding in slots.items():
-                    yield BannerKey(server_id, slot_id, CODE_OF[holding.basis])
-        for dismissed in self.dismissed:
-            if key in self.holders.of_slot(SlotKey(dismissed.server_id, dismissed.slot_id)):
-                yield dismissed
+        after = trace(tag, places)
+        touched = {_banner_of(holding) for holding in reached(tag, before, after)}
+        if before.places != after.places:
+            for owned in tag.owners.values():
+                for server_id in owned.servers.keys() & self.banners.dismissed.keys():
+                    touched |= self.banners.dismissed[server_id]
+        return touched
 
     def _settle_reuse(self, key: BannerKey, cause: Cause) -> list[Banner]:
         slot = SlotKey(key.server_id, key.slot_id)
@@ -216,6 +200,24 @@ class Projection:
             wanted = Wanted(told, frozenset(matching))
         return self._settle(key, self.servers[key.server_id].owner_id, wanted, cause)
 
+    def _note_condition(self, event: Event, cause: Cause) -> list[Banner]:
+        """Raise and clear what follows from *event* alone.
+
+        Of a server that is gone nothing more is said; what only a revoked one itself could end
+        (its silence, a rejected key) ends with it, while what it shares stays to be told.
+        """
+        wanted = {wish.key: wish.wanted for wish in wishes(event)}
+        if isinstance(event, ServerRevoked | ServerDeprovisioned):
+            gone = isinstance(event, ServerDeprovisioned)
+            mine = self.banners.of_server(event.server_id)
+            wanted = dict.fromkeys(key for key in mine if gone or key.code not in REUSE_CODES)
+        return [
+            banner
+            for key, want in wanted.items()
+            if (server := self.servers.get(key.server_id)) and (server.active or want is None)
+            for banner in self._settle(key, server.owner_id, want, cause)
+        ]
+
     def _settle(
         self, key: BannerKey, owner_id: str, wanted: Wanted | None, cause: Cause
     ) -> list[Banner]:
@@ -225,7 +227,7 @@ class Projection:
     def _moved(self, old: Banner | None, new: Banner | None) -> list[Banner]:
         if new is None or new is old:
             return []
-        self.keep_banner(new)
+        self.banners.keep(new)
         self.dirty.banners.add(new.key)
         return [new] if old is None or new.revision != old.revision else []
 
@@ -233,7 +235,8 @@ class Projection:
         """Carry out an owner's dismissal or its undoing."""
         if not isinstance(event, DismissalRequested | DismissalUndone):
             return []
-        old = next((b for b in self.banners.values() if b.key.banner_id == event.banner_id), None)
+        key = BannerKey.parse(event.banner_id)
+        old = self.banners.get(key) if key else None
         if old is None or old.owner_id != event.owner_id:  # another owner's banner is no banner
             return []
         if isinstance(event, DismissalUndone):
@@ -243,3 +246,8 @@ class Projection:
         joined = partners(self.holders, slot, old.key.code) if reuse else {}
         request = lifecycle.Request(event.banner_revision, event.who, event.why, joined)
         return self._moved(old, lifecycle.dismiss(old, request, cause))
+
+
+def _banner_of(holding: Holding) -> BannerKey:
+    """Return the banner that tells whom *holding* is shared with."""
+    return BannerKey(*holding.slot, CODE_OF[holding.basis])

@@ -140,7 +140,10 @@ class FingerprintStore:
         )
         await self.database.executemany(
             "INSERT OR REPLACE INTO banners VALUES (?, ?)",
-            [(key.banner_id, _BANNER.dump_json(state.banners[key]).decode()) for key in dirty.banners],
+            [
+                (key.banner_id, _BANNER.dump_json(state.banners[key]).decode())
+                for key in dirty.banners
+            ],
         )
         dirty.clear()
 

@@ -43,9 +43,12 @@ def complaint(pasted: str) -> str | None:
 
 def other_provider(secret: str, provider: str) -> str | None:
     """Return a warning when *secret* looks like another provider's key than *provider*'s."""
-    likely = recognise(secret)
-    catalogue = load_providers()
-    if not likely or provider in likely or provider not in catalogue:
+    likely, catalogue = recognise(secret), load_providers()
+    if not likely or provider not in catalogue:
         return None
-    names = " or ".join(catalogue[name].name for name in likely[:3])
+    lengths = {name: catalogue[name].match_length(secret) for name in likely}
+    best = max(lengths.values())
+    if lengths.get(provider, 0) == best:  # many share a prefix as short as `sk-`
+        return None
+    names = " or ".join(catalogue[name].name for name in likely if lengths[name] == best)
     return f"This looks like a key of {names}, not of {catalogue[provider].name}."

@@ -38,7 +38,8 @@ def trusted(server: ServerView, pinned: str, *, at: datetime) -> TrustedServer:
     name = server.server_id
     if server.identity_key is None:
         raise Refused("not_joined", f"{name} has not joined yet; run `byok-vps join` there")
-    # Computed here: the one in the answer is the platform's word (docs/protocol.md, "Trust").
+    # Computed here: the one in the answer is the platform's word
+    # (docs/protocol.md, "Signatures and keys").
     if server_fingerprint(name, server.identity_key) != pinned:
         detail = (
             f"the platform offers a key for {name} that is not the one you pinned. Nothing was "

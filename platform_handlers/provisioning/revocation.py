@@ -109,7 +109,8 @@ class Revoker:
             with contextlib.suppress(TimeoutError):
                 while not expected or len(answers) < expected:
                     wait = _QUIET_SECONDS if answers and not expected else _WAIT_SECONDS
-                    reply = await asyncio.wait_for(replies.get(), wait)
+                    async with asyncio.timeout(wait):
+                        reply = await replies.get()
                     answers.append(json.loads(reply.data))
         finally:
             await subscription.unsubscribe()

@@ -89,7 +89,7 @@ def stored(envelope: SealedEnvelope, n: int) -> CredentialStored:
 async def until(enough: Callable[[], Awaitable[bool]]) -> None:
     """Wait for a fact, ten seconds at most."""
     async with asyncio.timeout(10):
-        while not await enough():
+        while not await enough():  # noqa: ASYNC110 (the fact lies on a server)
             await asyncio.sleep(0.02)
 
 
@@ -184,9 +184,7 @@ async def test_two_at_once_leave_one_winner_and_its_credential(bench: Bench) -> 
             second.accept(rivals[1], round_),
             return_exceptions=True,
         )
-        assert sorted(type(answer) for answer in answers) == sorted(
-            [ConfigDesired, Refused], key=str
-        ) or {type(answer) for answer in answers} == {ConfigDesired, Refused}
+        assert {type(answer) for answer in answers} == {ConfigDesired, Refused}
         document = await bench.handler.writer.document(SERVER)
         assert document is not None
         assert isinstance(document.data, ConfigDesired)

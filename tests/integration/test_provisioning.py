@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
-from tests.conftest import Platform
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
@@ -37,6 +36,7 @@ from platform_handlers.provisioning.registry import FILE_NAME, Registry
 from platform_handlers.provisioning.revocation import Revoker
 from platform_handlers.provisioning.service import run_provisioning, system_bus
 from platform_handlers.provisioning.turn_away import turn_away
+from tests.conftest import Platform
 
 
 @dataclass
@@ -92,9 +92,7 @@ class Running:
     async def ask(self, token: JoinToken, body: bytes) -> EnrolReply | RefusedReply:
         """Send an enrolment the way a new machine does."""
         credentials = Credentials(token.jwt, token.seed.get_secret_value())
-        bus = await Bus(
-            self.platform.server.target, token.server_id, lambda: credentials
-        ).open()
+        bus = await Bus(self.platform.server.target, token.server_id, lambda: credentials).open()
         try:
             reply = await bus.request(ENROL.pattern, body, wait=5)
         finally:
@@ -130,9 +128,7 @@ async def running(platform: Platform) -> AsyncIterator[Running]:
     """The provisioning handler, on a fresh installation."""
     installation = platform.installation
     async with await Registry.open(installation.platform / FILE_NAME) as registry:
-        task = asyncio.create_task(
-            run_provisioning(installation, platform.server.target, registry)
-        )
+        task = asyncio.create_task(run_provisioning(installation, platform.server.target, registry))
         try:
             yield Running(platform, registry)
         finally:

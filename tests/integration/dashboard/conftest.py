@@ -13,7 +13,8 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
+from starlette.applications import Starlette
 
 from bus_schemas.api import SealedSubmission, SlotStep, SlotView
 from bus_schemas.codec import decode
@@ -126,6 +127,7 @@ class Faces:
     """A running dashboard and everything a test may do to it."""
 
     url: str
+    app: Starlette
     installation: Installation
     registry: Registry
     sign_ins: SignIns
@@ -233,6 +235,11 @@ class Faces:
         return [event for event in found if isinstance(event, DismissalRequested | DismissalUndone)]
 
 
+def as_json(model: BaseModel) -> dict[str, Any]:
+    """Return the arguments that make httpx send *model*."""
+    return {"content": model.model_dump_json(), "headers": {"Content-Type": "application/json"}}
+
+
 async def csrf_of(client: httpx.AsyncClient) -> dict[str, str]:
     """Return the header that the page's own script would send."""
     page = await client.get("/")
@@ -242,7 +249,7 @@ async def csrf_of(client: httpx.AsyncClient) -> dict[str, str]:
 async def until(fact: Callable[[], Awaitable[object]]) -> None:
     """Return once *fact* is so; fail after ten seconds."""
     async with asyncio.timeout(10):
-        while not await fact():
+        while not await fact():  # noqa: ASYNC110 (another process makes it so)
             await asyncio.sleep(0.01)
 
 
@@ -265,9 +272,11 @@ async def faces(platform: Platform) -> AsyncIterator[Faces]:
         dashboard_bus = await platform.bus(Role.DASHBOARD)
         tasks = [asyncio.create_task(feed.run(dashboard_bus)), asyncio.create_task(config.run())]
         try:
-            async with serve(build_api(neighbours, feed, heartbeat=0.2), installation) as url:
+            app = build_api(neighbours, feed, heartbeat=0.2)
+            async with serve(app, installation) as url:
                 running = Faces(
                     url,
+                    app,
                     installation,
                     registry,
                     sign_ins,

@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import BaseModel
 
 from bus_schemas.api import BannerList, ServerList, SlotStep, SlotView
 from bus_schemas.events import (
@@ -29,7 +28,7 @@ from bus_schemas.events.banner import BannerCode
 from bus_schemas.fields import at_utc
 from bus_schemas.keys import verify_sealing_key
 from bus_schemas.sealed import open_sealed
-from tests.integration.dashboard.conftest import Faces
+from tests.integration.dashboard.conftest import Faces, as_json
 
 Frame = tuple[str, str | None, Any]
 
@@ -361,8 +360,3 @@ async def test_nobody_holds_streams_without_end(faces: Faces) -> None:
                 listener.__exit__(None, None, None)
         async with client.stream("GET", "/api/banners/stream") as live:
             assert live.status_code == 200
-
-
-def as_json(model: BaseModel) -> dict[str, Any]:
-    """Return the arguments that make httpx send *model*."""
-    return {"content": model.model_dump_json(), "headers": {"Content-Type": "application/json"}}
