@@ -42,6 +42,7 @@ async def run_until_stopped(state: StateFolder, options: AgentOptions) -> None:
     StorageFull, OSError.
     """
     loop = asyncio.get_running_loop()
+    state.read_settings()  # first: without them there is no folder to lock
     with state.lock():
         agent = loop.create_task(_run(state, options), name="agent")
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -74,15 +74,20 @@ def _read_token(file: TextIO | None) -> str:
     return str(click.prompt("Join token", hide_input=True))
 
 
-@cli.group(invoke_without_command=True)
-@click.pass_context
-def trust(context: click.Context) -> None:
-    """Choose whose sealed credentials this server takes: `trust add FP`, `list`, `rm FP`.
+class _AddByDefault(click.Group):
+    """A group whose `add` may be left out: `trust FINGERPRINT`."""
 
-    `trust FP` is short for `trust add FP`.
-    """
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Take what is no command as an argument of `add`."""
+        first = [] if args[0] in self.commands else ["add"]
+        return super().resolve_command(ctx, [*first, *args])
+
+
+@cli.group(cls=_AddByDefault)
+def trust() -> None:
+    """Choose whose sealed credentials this server takes: FINGERPRINT, `list`, `rm FINGERPRINT`."""
 
 
 @trust.command("add")
@@ -174,8 +179,6 @@ def doctor(folder: Path) -> None:
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run `byok-vps` with *arguments* and return its exit code; errors become one sentence."""
-    if arguments[:1] == ["trust"] and len(arguments) > 1 and arguments[1] not in trust.commands:
-        arguments = ["trust", *([] if arguments[1].startswith("-") else ["add"]), *arguments[1:]]
     try:
         cli.main(list(arguments), prog_name="byok-vps", standalone_mode=False)
     except click.ClickException as error:

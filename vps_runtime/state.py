@@ -6,6 +6,7 @@ the wrapped root key, the pins, the evaluator's public keys, the settings. The r
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,12 +156,15 @@ class StateFolder:
 
         Raises AlreadyRunning. The kernel lets go when the process ends, however it ends.
         """
-        with (self.root / "lock").open("a") as file:
+        handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 message = f"another byok-vps runs on {self.root}; stop it first"
                 raise AlreadyRunning(message) from None
+            for half_written in self.root.glob(".*.tmp"):  # what a crash left behind
+                half_written.unlink(missing_ok=True)
             yield
 
     def _model(self, path: Path, model: type[_C]) -> _C:

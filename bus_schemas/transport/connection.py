@@ -150,6 +150,7 @@ class Bus:
     async def _build(self) -> Client:
         if not self._target.url.startswith("tls://"):
             raise BusDenied(f"refusing {self._target.url}: the bus is spoken over tls:// only")
+        context = tls_context(self._target.ca_file)
         client = Client()
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -158,13 +159,15 @@ class Bus:
                 failed.set_exception(error)
             _log.warning("bus_error", user=self._name, error=_gist(error))
 
-        connecting = asyncio.create_task(self._connect(client, on_error))
+        connecting = asyncio.create_task(self._connect(client, context, on_error))
         try:
             await asyncio.wait(
                 {connecting, failed}, timeout=_CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
             if connecting.done() and not connecting.exception():
                 failed.cancel()
+                if client.is_closed:  # too early for `closed` to know the client as ours
+                    raise BusUnavailable(f"{self._target.url} ended the connection at once")
                 return client
             error = _first_error(connecting, failed)
         finally:
@@ -175,7 +178,9 @@ class Bus:
         await _shut(client)
         raise _explained(error, self._target) from error
 
-    async def _connect(self, client: Client, on_error: Callable[[Exception], Any]) -> None:
+    async def _connect(
+        self, client: Client, context: ssl.SSLContext, on_error: Callable[[Exception], Any]
+    ) -> None:
         credentials = self._credentials  # asked at every sign-in: tokens are renewed
 
         async def disconnected() -> None:
@@ -193,7 +198,7 @@ class Bus:
         await client.connect(
             self._target.url,
             name=self._name,
-            tls=tls_context(self._target.ca_file),
+            tls=context,
             tls_handshake_first=True,
             user_jwt_cb=lambda: bytearray(credentials().jwt.encode()),
             signature_cb=lambda nonce: _b64_signature(credentials(), nonce),

@@ -58,8 +58,8 @@ async def transaction(database: aiosqlite.Connection) -> AsyncIterator[None]:
     lock = _one_at_a_time.setdefault(database, asyncio.Lock())
     async with lock:
         with _full_disk_told(None):
-            await database.execute("BEGIN IMMEDIATE")
-            try:
+            try:  # BEGIN inside: it is carried out even if the wait for it is cancelled
+                await database.execute("BEGIN IMMEDIATE")
                 yield
                 await database.execute("COMMIT")
             except BaseException:

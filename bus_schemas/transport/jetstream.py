@@ -24,7 +24,7 @@ _WRONG_LAST_SEQUENCE = {10071, 10164}
 """JetStream error codes of a failed `Nats-Expected-Last-Subject-Sequence`."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Conflict(ByokError):
     """Somebody else wrote the subject first; read its last message and decide again."""
 
@@ -34,7 +34,7 @@ class Conflict(ByokError):
         return f"the last message on {self.subject} is not the expected one"
 
 
-@dataclass
+@dataclass(eq=False)
 class StreamError(ByokError):
     """JetStream refused; `code` is its `err_code`."""
 

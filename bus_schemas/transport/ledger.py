@@ -7,6 +7,7 @@ what only *this build* cannot understand stops the reader, which never skips (AD
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +33,8 @@ from bus_schemas.transport.jetstream import StoredMessage, read_batch, stream_st
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 _PAUSE_SECONDS = 0.5
+_LOOK_AGAIN_SECONDS = 30.0
+"""A stream that is deleted and made anew under a live connection gives no other sign."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ class LedgerReader:
         self._known_rules = known_rules
         self._caught_up = asyncio.Event()
         self._unsure = True
+        self._looked_at = 0.0
         bus.on_ready(self._doubt)
         self.parked = 0
         """Messages parked since the start, for metrics."""
@@ -168,7 +172,7 @@ class LedgerReader:
         created = ""
         start = position.sequence + 1 if position else 1
         async for messages in follow(self._bus, self._stream, start, size=size):
-            if self._unsure:
+            if self._unsure or time.monotonic() - self._looked_at > _LOOK_AGAIN_SECONDS:
                 created = await _patiently(partial(self._verify, position))
             if not messages:
                 self._caught_up.set()
@@ -208,7 +212,7 @@ class LedgerReader:
 
         A restored or power-cut stream re-uses sequences: going on would fold two histories.
         """
-        self._unsure = False
+        self._unsure, self._looked_at = False, time.monotonic()
         state = await stream_state(self._bus, self._stream.name)
         if position is None or position.sequence == 0:
             return state.created
@@ -219,8 +223,8 @@ class LedgerReader:
         if state.first > at + 1:
             raise ReaderMustStop("ledger_truncated", at, rebuild)
         if state.first <= at:
-            [message] = await read_batch(self._bus, self._stream.name, at, 1)
-            if hashlib.sha256(message.data).hexdigest() != position.digest:
+            found = await read_batch(self._bus, self._stream.name, at, 1)
+            if [hashlib.sha256(message.data).hexdigest() for message in found] != [position.digest]:
                 raise ReaderMustStop("ledger_replaced", at, rebuild)
         return state.created
 

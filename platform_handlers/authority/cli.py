@@ -7,14 +7,13 @@ import signal
 import click
 
 from bus_schemas.flows import Role
-from bus_schemas.transport.connection import Bus
-from bus_schemas.transport.credentials import parse_credentials
 from platform_handlers.authority.installation import Installation, write_bus_url
 from platform_handlers.authority.nats_process import (
     NatsServer,
     NatsServerFailed,
     start_nats_server,
 )
+from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.authority.setup import make_streams
 from platform_handlers.settings import Settings
 
@@ -37,8 +36,7 @@ async def _run(installation: Installation) -> None:
     server = await start_nats_server(installation, log=installation.nats / "nats-server.log")
     try:
         write_bus_url(installation, server.target.url)
-        credentials = parse_credentials(installation.credentials(Role.SETUP).read_text())
-        bus = await Bus(server.target, Role.SETUP.value, lambda: credentials).open()
+        bus = await role_bus(installation, server.target, Role.SETUP).open()
         try:
             await make_streams(bus)
         finally:

@@ -35,8 +35,9 @@ CREATE TABLE IF NOT EXISTS announcements (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     subject TEXT NOT NULL, event_id TEXT NOT NULL, revision INTEGER NOT NULL, body BLOB NOT NULL
 ) STRICT;
-CREATE TABLE IF NOT EXISTS announced (subject TEXT PRIMARY KEY, sequence INTEGER NOT NULL)
-    STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS announced (
+    subject TEXT PRIMARY KEY, sequence INTEGER NOT NULL, revision INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 """
 
 _AT_ONCE = 256
@@ -63,6 +64,14 @@ class _Announcement:
     event_id: str
     revision: int
     body: bytes
+
+
+@dataclass(frozen=True)
+class _Last:
+    """The newest event known to be on a banner's subject."""
+
+    sequence: int = 0
+    revision: int = 0
 
 
 class Announcer:
@@ -105,42 +114,55 @@ class Announcer:
             *(self._one_banner(items, last[subject]) for subject, items in by_subject.items()),
             return_exceptions=True,
         )
-        reached = [result for result in done if isinstance(result, tuple)]
-        finished = [(item.position,) for subject, _ in reached for item in by_subject[subject]]
+        reached = {
+            subject: result
+            for subject, result in zip(by_subject, done, strict=True)
+            if isinstance(result, _Last)
+        }
+        finished = [(item.position,) for subject in reached for item in by_subject[subject]]
         async with transaction(self._database):
-            replace = "INSERT OR REPLACE INTO announced VALUES (?, ?)"
-            await self._database.executemany(replace, reached)
+            await self._database.executemany(
+                "INSERT OR REPLACE INTO announced VALUES (?, ?, ?)",
+                [(subject, last.sequence, last.revision) for subject, last in reached.items()],
+            )
             delete = "DELETE FROM announcements WHERE position = ?"
             await self._database.executemany(delete, finished)
         for result in done:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _last_announced(self, subjects: Iterable[str]) -> dict[str, int]:
-        last = dict.fromkeys(subjects, 0)
+    async def _last_announced(self, subjects: Iterable[str]) -> dict[str, _Last]:
+        last = dict.fromkeys(subjects, _Last())
         for subject in last:
-            query = "SELECT sequence FROM announced WHERE subject = ?"
+            query = "SELECT sequence, revision FROM announced WHERE subject = ?"
             async with self._database.execute(query, (subject,)) as rows:
                 if row := await rows.fetchone():
-                    last[subject] = row[0]
+                    last[subject] = _Last(*row)
         return last
 
-    async def _one_banner(self, items: Sequence[_Announcement], last: int) -> tuple[str, int]:
-        """Publish one banner's events in order; return its subject and its last sequence."""
+    async def _one_banner(self, items: Sequence[_Announcement], last: _Last) -> _Last:
+        """Publish one banner's events in order; return the last on its subject."""
         for item in items:
             last = await self._publish(item, last)
-        return items[0].subject, last
+        return last
 
-    async def _publish(self, item: _Announcement, last: int) -> int:
+    async def _publish(self, item: _Announcement, last: _Last) -> _Last:
+        """Publish *item* unless it, or something newer, is there already.
+
+        A rebuilt handler comes upon this: what it folds anew was said long before, so it must not
+        be said again behind newer events, however long ago the stream last saw the ids.
+        """
         for _ in range(_ATTEMPTS):
+            if last.revision >= item.revision:
+                return last
             try:
-                expect = Expect(last_on_subject=last)
-                return await store_raw(self._bus, item.subject, item.event_id, item.body, expect)
+                expect = Expect(last_on_subject=last.sequence)
+                stored = await store_raw(self._bus, item.subject, item.event_id, item.body, expect)
             except Conflict:
                 there = await read_last(self._bus, BANNERS.name, item.subject)
-                if there and _revision(there) >= item.revision:
-                    return there.sequence  # the other handler said it, or something newer
-                last = there.sequence if there else 0
+                last = _Last(there.sequence, _revision(there)) if there else _Last()
+            else:
+                return _Last(stored, item.revision)
         raise Conflict(item.subject)
 
 

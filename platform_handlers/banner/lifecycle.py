@@ -147,7 +147,8 @@ def dismiss(old: Banner, request: Request, cause: Cause) -> Banner:
     """Return the banner after *request*.
 
     If somebody joined after what the person saw, it stays open: it is not what they dismissed.
-    So does one that names nobody and was raised again since: that is another case. A revision that nobody can have seen yet dismisses nothing.
+    So does one that names nobody and was raised again since: that is another case. A revision
+    that nobody can have seen yet dismisses nothing.
     """
     if not old.stands or old.state is BannerState.DISMISSED or request.revision > old.revision:
         return old

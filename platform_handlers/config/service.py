@@ -9,12 +9,12 @@ import structlog
 from bus_schemas.flows import Role
 from bus_schemas.streams import LEDGER
 from bus_schemas.transport.connection import Bus, BusTarget, BusUnavailable
-from bus_schemas.transport.credentials import parse_credentials
 from bus_schemas.transport.database import open_database
 from bus_schemas.transport.jetstream import StreamError
 from bus_schemas.transport.ledger import Batch, LedgerReader, Position
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, OutboxPump
 from platform_handlers.authority.installation import Installation
+from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.config.purger import purge_stored
 from platform_handlers.config.store import FILE_NAME, ConfigStore
 from platform_handlers.config.view import ConfigView
@@ -47,8 +47,7 @@ class ConfigHandler:
     ) -> Self:
         """Open the store and begin to connect. Raises StorageFull."""
         path = installation.platform / FILE_NAME
-        credentials = parse_credentials(installation.credentials(Role.CONFIG).read_text())
-        bus = Bus(target, Role.CONFIG.value, lambda: credentials).open_in_background()
+        bus = role_bus(installation, target, Role.CONFIG).open_in_background()
         store = await ConfigStore.open(path)
         waiting = await open_database(path, OUTBOX_SCHEMA)
         return cls(store, waiting, bus, owners)

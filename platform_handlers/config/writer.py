@@ -2,8 +2,8 @@
 
 A server that is nudged by the document then always finds the credential. Both are written with
 compare-and-set, and one writer process takes one server's requests in turn. Should a second
-writer run by mistake, the loser may have put its sealed message over the winner's; the winner
-looks once more and puts its own back.
+writer run by mistake, the loser may have put its sealed message over the winner's: the winner
+looks once more, and the loser puts back what it replaced.
 """
 
 import asyncio

@@ -13,13 +13,13 @@ from bus_schemas.events import EpochOpened
 from bus_schemas.flows import Role
 from bus_schemas.streams import LEDGER
 from bus_schemas.transport.connection import Bus, BusTarget, BusUnavailable
-from bus_schemas.transport.credentials import parse_credentials
 from bus_schemas.transport.database import open_database
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import Conflict, Expect, read_last, store
 from bus_schemas.transport.ledger import Batch, LedgerReader, Position
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, OutboxPump
 from platform_handlers.authority.installation import Installation
+from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.evaluator.handler import Evaluator, EvaluatorSecrets
 from platform_handlers.evaluator.keys import FIRST_EPOCH, EpochKey, KeyStore
 from platform_handlers.evaluator.servers import FILE_NAME, ServerStore
@@ -38,12 +38,11 @@ async def run_evaluator(
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold every key
     own = read_secrets(installation)
-    credentials = parse_credentials(installation.credentials(Role.EVALUATOR).read_text())
     keys = await KeyStore.open(installation.evaluator)
     servers = await ServerStore.open(installation.evaluator / FILE_NAME)
     # The pump reads on a connection of its own, so it never sends what is not yet committed.
     waiting = await open_database(installation.evaluator / FILE_NAME, OUTBOX_SCHEMA)
-    bus = Bus(target, Role.EVALUATOR.value, lambda: credentials).open_in_background()
+    bus = role_bus(installation, target, Role.EVALUATOR).open_in_background()
     try:
         pump = OutboxPump(waiting, bus)
         evaluator = Evaluator(bus, own, keys, servers, pump)

@@ -96,11 +96,10 @@ class FingerprintStore:
         async for row in _rows(self.database, "SELECT * FROM servers"):
             server_id, owner_id, active, incarnation, n, tick = row
             fresh.servers[server_id] = Server(owner_id, (incarnation, n), tick, bool(active))
-        # in the order they joined: the book keeps it, and banners list the longest-standing first
-        async for row in _rows(self.database, "SELECT * FROM holdings ORDER BY joined, slot_id"):
+        async for row in _rows(self.database, "SELECT * FROM holdings"):
             fresh.holders.put(_holding(row))
-        async for (body,) in _rows(self.database, "SELECT body FROM banners ORDER BY banner_id"):
-            fresh.keep_banner(_BANNER.validate_json(body))
+        async for (body,) in _rows(self.database, "SELECT body FROM banners"):
+            fresh.banners.keep(_BANNER.validate_json(body))
         self._position = None
         async for row in _rows(self.database, "SELECT * FROM position"):
             _, created, sequence, digest, fresh.ticks, fresh.minute = row
@@ -141,8 +140,9 @@ class FingerprintStore:
         await self.database.executemany(
             "INSERT OR REPLACE INTO banners VALUES (?, ?)",
             [
-                (key.banner_id, _BANNER.dump_json(state.banners[key]).decode())
+                (key.banner_id, _BANNER.dump_json(banner).decode())
                 for key in dirty.banners
+                if (banner := state.banners.get(key))
             ],
         )
         dirty.clear()

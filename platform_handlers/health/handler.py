@@ -15,7 +15,7 @@ from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.follow import follow
 from bus_schemas.transport.jetstream import StoredMessage
-from bus_schemas.transport.ledger import LedgerReader
+from bus_schemas.transport.ledger import Batch, LedgerReader, Position
 from bus_schemas.transport.outbox import OutboxPump
 from platform_handlers.health.rules import on_report, on_silence
 from platform_handlers.health.store import HealthStore
@@ -31,14 +31,24 @@ class HealthHandler:
         self._store = store
         self._bus = bus
         self._pump = OutboxPump(store.database, bus)
-        self._reader = LedgerReader(bus, LEDGER, "health", store)
+        self._reader = LedgerReader(bus, LEDGER, "health", self)
         self._last_report: dict[str, float] = {}
-        self._started = time.time()
+        self._listening_since = time.time()
+        bus.on_ready(self._listen_anew)
 
     @classmethod
     async def open(cls, folder: Path, bus: Bus) -> "HealthHandler":
         """Open the handler's database in *folder*."""
         return cls(await HealthStore.open(folder / "health.db"), bus)
+
+    async def position(self) -> Position | None:
+        """Return where the store stands."""
+        return await self._store.position()
+
+    async def apply(self, batch: Batch) -> None:
+        """Commit *batch*, then have its pointers sent."""
+        await self._store.apply(batch)
+        self._pump.wake()
 
     async def run(self) -> None:
         """Run until cancelled. Raises ReaderMustStop inside an ExceptionGroup."""
@@ -64,16 +74,29 @@ class HealthHandler:
             _log.warning("report_unusable", subject=message.subject, reason=error.reason)
             return
         if isinstance(report, HealthReported):
-            self._last_report[report.server_id] = _report_time(message, self._started)
+            reported = datetime.fromisoformat(message.stored_at).timestamp()
+            self._last_report[report.server_id] = reported
             known = self._store.servers.get(report.server_id)
             if known and known.active:
-                await self._tell(on_report(known, report))
+                await self._tell(on_report(known, report, time.time() - reported))
 
     async def _mind_silence(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             if self._bus.connected:
-                await self._tell(on_silence(self._store.servers, self._last_report, time.time()))
+                await self._tell(self._silent_now())
+
+    def _silent_now(self) -> list[StatusChanged]:
+        return on_silence(
+            self._store.servers,
+            self._last_report,
+            listening_since=self._listening_since,
+            now=time.time(),
+        )
+
+    def _listen_anew(self) -> None:
+        """Give everybody time to be heard again after an outage of the bus."""
+        self._listening_since = time.time()
 
     async def _tell(self, changes: list[StatusChanged]) -> None:
         if not changes:
@@ -83,11 +106,3 @@ class HealthHandler:
             self._pump.wake()
         except StorageFull as error:  # the next report, or the next look, tells it again
             _log.warning("status_not_told", error=str(error))
-
-
-def _report_time(message: StoredMessage, started: float) -> float:
-    """Return when the report came, but not before our own start.
-
-    While we were away, and perhaps the bus too, nobody could be heard; that is not silence.
-    """
-    return max(datetime.fromisoformat(message.stored_at).timestamp(), started)

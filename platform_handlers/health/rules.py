@@ -4,7 +4,7 @@ The known state is what the ledger says (`status` facts), so a restarted or a se
 not tell again what has been told.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from bus_schemas.events import HealthReported, StatusChanged
@@ -38,9 +38,14 @@ def told(known: Known, event: StatusChanged) -> Known:
             return replace(known, rejected=known.rejected - slot)
 
 
-def on_report(known: Known, report: HealthReported) -> list[StatusChanged]:
-    """Return what *report* changes. Only `invalid` rejects, only `valid` or `limited` accept."""
-    changes = [_change(report.server_id, known, Transition.RETURNED)] if known.silent else []
+def on_report(known: Known, report: HealthReported, age_seconds: float) -> list[StatusChanged]:
+    """Return what *report* changes. Only `invalid` rejects, only `valid` or `limited` accept.
+
+    The stream keeps a server's last report for a day and a restarted handler reads it again: an
+    old one says how the keys were, but not that the server is back.
+    """
+    back = known.silent and age_seconds <= SILENT_AFTER_SECONDS
+    changes = [_change(report.server_id, known, Transition.RETURNED)] if back else []
     for slot in report.slots:
         rejected = slot.slot_id in known.rejected
         if slot.validity is Validity.INVALID and not rejected:
@@ -51,21 +56,23 @@ def on_report(known: Known, report: HealthReported) -> list[StatusChanged]:
 
 
 def on_silence(
-    servers: Mapping[str, Known], last_report: Mapping[str, float], now: float
+    servers: Mapping[str, Known],
+    last_report: Mapping[str, float],
+    *,
+    listening_since: float,
+    now: float,
 ) -> list[StatusChanged]:
-    """Return the servers that have become silent at *now* (Unix seconds).
+    """Return the servers that have become silent at *now*; all times are Unix seconds.
 
-    A server that never reported is not silent: it has not been started yet.
+    A server that never reported is not silent: it has not been started yet. Nor is one that could
+    not be heard: before *listening_since* we, or the bus, were away ourselves.
     """
     return [
         _change(server_id, known, Transition.SILENT)
-        for server_id, known in _alive(servers)
-        if now - last_report.get(server_id, now) > SILENT_AFTER_SECONDS
+        for server_id, known in servers.items()
+        if known.active and not known.silent and server_id in last_report
+        if now - max(last_report[server_id], listening_since) > SILENT_AFTER_SECONDS
     ]
-
-
-def _alive(servers: Mapping[str, Known]) -> Iterable[tuple[str, Known]]:
-    return ((s, known) for s, known in servers.items() if known.active and not known.silent)
 
 
 def _change(

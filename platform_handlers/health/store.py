@@ -1,6 +1,7 @@
 """What the ledger says of servers' status, and the facts on their way there."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -59,18 +60,11 @@ class HealthStore:
 
     async def apply(self, batch: Batch) -> None:
         """Commit what *batch* says of servers. Raises StorageFull, changing nothing."""
-        servers = dict(self.servers)
-        for fact in batch.facts:
-            fold(servers, fact.envelope.data)
-        changed = [(s, known) for s, known in servers.items() if self.servers.get(s) != known]
         async with transaction(self.database):
-            await self.database.executemany(
-                "INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?, ?)",
-                [
-                    (s, k.owner_id, k.active, k.silent, json.dumps(sorted(k.rejected)))
-                    for s, k in changed
-                ],
-            )
+            servers = dict(self.servers)  # inside: `tell` may have been at work until now
+            for fact in batch.facts:
+                fold(servers, fact.envelope.data)
+            await self._write(servers)
             position = batch.position
             await self.database.execute(
                 "INSERT OR REPLACE INTO position VALUES (1, ?, ?, ?)",
@@ -80,11 +74,28 @@ class HealthStore:
         self.servers, self._position = servers, batch.position
 
     async def tell(self, changes: list[StatusChanged]) -> None:
-        """Queue status facts and take them as known at once, so that none is told twice."""
+        """Queue status facts and take them as known at once, so that none is told twice.
+
+        Raises StorageFull, changing nothing.
+        """
         async with transaction(self.database):
+            servers = dict(self.servers)
+            for change in changes:
+                fold(servers, change)
+            await self._write(servers)
             await put(self.database, [fresh(change) for change in changes])
-        for change in changes:
-            self.servers[change.server_id] = told(self.servers[change.server_id], change)
+        self.servers = servers
+
+    async def _write(self, servers: Mapping[str, Known]) -> None:
+        """Write the rows that differ from what is known so far."""
+        await self.database.executemany(
+            "INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?, ?)",
+            [
+                (server_id, k.owner_id, k.active, k.silent, json.dumps(sorted(k.rejected)))
+                for server_id, k in servers.items()
+                if self.servers.get(server_id) != k
+            ],
+        )
 
 
 def fold(servers: dict[str, Known], event: Event) -> None:

@@ -23,7 +23,7 @@ _REASONS: Final[Mapping[str, str]] = {
     "wrong_slot": "It was sealed for another slot. Send it again.",
     "unknown_sealing_key": "It was sealed to a key the server no longer has. Send it again.",
     "owner_key_not_pinned": "The server does not obey your owner key. Run `byok owner fingerprint` "
-    "here, then `byok-vps trust` with what it prints on the server's console.",
+    "on your machine, and `byok-vps trust` with what it prints on the server's console.",
     "bad_signature": "The signature does not fit: the envelope was changed on its way.",
     "stale_revision": "The server has had this revision already. Look at the slot, then send anew.",
     "revision_jump": "The revision is far above the last one. Look at the slot, then send anew.",

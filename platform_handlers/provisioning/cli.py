@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import click
 
+from bus_schemas.errors import Refused
 from bus_schemas.fields import at_utc
 from bus_schemas.keys import server_fingerprint
 from platform_handlers.authority.installation import InitPlan, initialise
@@ -18,6 +19,7 @@ from platform_handlers.owner.cli import owner
 from platform_handlers.provisioning.join_token import issue_join_token
 from platform_handlers.provisioning.records import ServerRecord, ServerState
 from platform_handlers.provisioning.registry import FILE_NAME, Registry
+from platform_handlers.provisioning.sign_ins import SignIns
 from platform_handlers.provisioning.turn_away import turn_away
 from platform_handlers.settings import Settings
 
@@ -56,6 +58,26 @@ def list_owners(settings: Settings) -> None:
     """List all owners."""
     for owner_id in _with_registry(settings, lambda registry: registry.owners()):
         click.echo(owner_id)
+
+
+@owner.command("link")
+@click.argument("owner_id", metavar="OWNER")
+@click.pass_obj
+def link_owner(settings: Settings, owner_id: str) -> None:
+    """Print a sign-in link to OWNER's page: 15 minutes, one use."""
+    url = _api_url(settings)
+    secret = _with_registry(settings, lambda registry: SignIns(registry).make_link(owner_id))
+    click.echo(f"{url}/login/{secret}")
+
+
+def _api_url(settings: Settings) -> str:
+    """Return where the page is. Raises Refused(`api_unknown`)."""
+    path = settings.installation().api_url
+    try:
+        return path.read_text("ascii").strip()
+    except FileNotFoundError:
+        detail = f"{path} is not there; start `byok platform run` first"
+        raise Refused("api_unknown", detail) from None
 
 
 @click.group()

@@ -11,6 +11,7 @@ from bus_schemas.transport.credentials import parse_credentials
 from bus_schemas.transport.database import open_database
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, OutboxPump
 from platform_handlers.authority.installation import Installation, read_evaluator_keys
+from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.provisioning.issuer import Issuer
 from platform_handlers.provisioning.registry import FILE_NAME, Registry
 from platform_handlers.provisioning.revocation import Revoker
@@ -20,12 +21,6 @@ _log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 0.5
 """How soon a change made by a command (another process) is noticed."""
-
-
-def issuer_bus(installation: Installation, target: BusTarget) -> Bus:
-    """Return the issuer's connection, not yet open."""
-    credentials = parse_credentials(installation.credentials(Role.ISSUER).read_text())
-    return Bus(target, Role.ISSUER.value, lambda: credentials)
 
 
 def system_bus(installation: Installation, target: BusTarget) -> Bus:
@@ -40,7 +35,7 @@ async def run_provisioning(
     """Issue, renew, tell and revoke until cancelled; a bus that is away is waited for."""
     # The pump reads on a connection of its own, so it never sends what is not yet committed.
     waiting = await open_database(installation.platform / FILE_NAME, OUTBOX_SCHEMA)
-    bus = issuer_bus(installation, target).open_in_background()
+    bus = role_bus(installation, target, Role.ISSUER).open_in_background()
     system = system_bus(installation, target).open_in_background()
     pump = OutboxPump(waiting, bus)
     keys = read_evaluator_keys(installation)

@@ -4,13 +4,15 @@ import asyncio
 import time
 
 from bus_schemas.errors import ByokError
+from bus_schemas.flows import Role
 from bus_schemas.transport.connection import Bus, BusDenied, BusTarget, BusUnavailable
 from bus_schemas.transport.database import open_database
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, OutboxPump
 from platform_handlers.authority.installation import Installation
+from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.provisioning.registry import FILE_NAME, Registry
 from platform_handlers.provisioning.revocation import Revoker
-from platform_handlers.provisioning.service import issuer_bus, system_bus
+from platform_handlers.provisioning.service import system_bus
 
 _GONE_SECONDS = 5.0
 _LOOK_SECONDS = 0.1
@@ -34,7 +36,7 @@ async def turn_away(
             lines = await _shut_out(Revoker(system, registry, installation), registry, server_id)
         finally:
             await system.close()
-        bus = await issuer_bus(installation, target).open()
+        bus = await role_bus(installation, target, Role.ISSUER).open()
         try:
             await _tell(installation, bus)
         finally:

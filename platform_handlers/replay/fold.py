@@ -71,7 +71,7 @@ class Comparison:
 
 
 async def compare(bus: Bus, plan: ReplayPlan, banners_last: int) -> Comparison:
-    """Compare a whole replay with everything published up to sequence *banners_last*."""
+    """Compare a replay with what was published up to *banners_last* and caused in its range."""
     published = {
         _id(message): message.data
         async for message in messages(bus, BANNERS.name, 1, banners_last)
@@ -103,4 +103,4 @@ def _caused_within(message: StoredMessage, plan: ReplayPlan) -> bool:
         event = decode(message.data, message.subject).data
     except ContractError:
         return True
-    return isinstance(event, BannerEvent) and event.revision <= plan.last
+    return isinstance(event, BannerEvent) and plan.first <= event.revision <= plan.last

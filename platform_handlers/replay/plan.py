@@ -34,4 +34,4 @@ def plan_replay(state: StreamState, first: int | None, last: int | None) -> Repl
 
 def is_whole(plan: ReplayPlan, state: StreamState) -> bool:
     """Whether the range begins with the first fact ever, so the fold misses nothing."""
-    return plan.first == state.first == 1
+    return plan.first == 1 and state.first <= 1  # an empty ledger begins at 0

@@ -1,7 +1,6 @@
 """Which sealed credentials are taken in: each check alone, and their order."""
 
 import dataclasses
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -33,27 +32,26 @@ def fingerprint(key: Ed25519PrivateKey) -> str:
     return owner_fingerprint(key.public_key().public_bytes_raw())
 
 
-def context(**changes: Any) -> SealContext:
-    """Return what a good envelope is bound to, with *changes*."""
-    fields = {
-        "owner_id": "acme",
-        "server_id": "acme-1",
-        "key_id": "k-1",
-        "slot_id": "anthropic",
-        "provider": "anthropic",
-        "kind": CredentialKind.API_KEY,
-        "revision": 5,
-        "not_after": NOW,
-        "envelope_id": ROTATION,
-    }
-    return SealContext(**(fields | changes))
+CONTEXT = SealContext(
+    owner_id="acme",
+    server_id="acme-1",
+    key_id="k-1",
+    slot_id="anthropic",
+    provider="anthropic",
+    kind=CredentialKind.API_KEY,
+    revision=5,
+    not_after=NOW,
+    envelope_id=ROTATION,
+)
 
 
-def envelope(by: Ed25519PrivateKey = OWNER, **changes: Any) -> SealedEnvelope:
+def envelope(
+    changes: dict[str, object] | None = None, by: Ed25519PrivateKey = OWNER
+) -> SealedEnvelope:
     """Return a sealing with *changes*."""
     return seal(
         PAYLOAD,
-        context(**changes),
+        CONTEXT.model_copy(update=changes or {}),
         sealing_public_key=SEALING.public_key().public_bytes_raw(),
         owner_private_key=by,
     )
@@ -107,16 +105,16 @@ def test_a_good_one_comes_in() -> None:
         ({"not_after": NOW - 1}, "expired"),
     ],
 )
-def test_each_binding_is_checked(changes: dict[str, Any], reason: str) -> None:
+def test_each_binding_is_checked(changes: dict[str, object], reason: str) -> None:
     """An owner's honest signature does not make another context's envelope ours."""
-    assert refusal(envelope(**changes)) == reason
+    assert refusal(envelope(changes)) == reason
 
 
 def test_a_key_nobody_pinned_is_refused() -> None:
     """However well a key signs: typed on the console, or not obeyed. The way out is named."""
     stranger = Ed25519PrivateKey.from_private_bytes(b"\x03" * 32)
     with pytest.raises(Refused, match=f"owner_key_not_pinned: .*trust {fingerprint(stranger)}"):
-        admit(envelope(stranger), GATE)
+        admit(envelope(by=stranger), GATE)
 
 
 def test_the_minimum_holds_even_for_a_newer_one() -> None:
@@ -128,7 +126,7 @@ def test_the_minimum_holds_even_for_a_newer_one() -> None:
 def test_the_widest_jump_is_allowed() -> None:
     """Up to the gap a revision may jump, and no further."""
     slot = SLOT.model_copy(update={"revision": 4 + MAX_GAP})
-    sealed = envelope(revision=4 + MAX_GAP)
+    sealed = envelope({"revision": 4 + MAX_GAP})
     assert admit(sealed, dataclasses.replace(GATE, slot=slot)) == PAYLOAD
 
 

@@ -31,10 +31,11 @@ def slot(slot_id: str = "anthropic", revision: int = 3, min_revision: int = 0) -
     )
 
 
-def document(*slots: DesiredSlot, generation: int = 7, **ids: str) -> ConfigDesired:
-    """Return a document for acme-1 of acme."""
-    ids = {"server_id": "acme-1", "owner_id": "acme"} | ids
-    return ConfigDesired(**ids, generation=generation, slots=slots)
+def document(
+    *slots: DesiredSlot, generation: int = 7, server_id: str = "acme-1", owner_id: str = "acme"
+) -> ConfigDesired:
+    """Return a desired document."""
+    return ConfigDesired(server_id=server_id, owner_id=owner_id, generation=generation, slots=slots)
 
 
 def held(*names: tuple[str, int]) -> dict[tuple[str, int], Held]:

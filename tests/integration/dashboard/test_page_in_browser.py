@@ -182,6 +182,7 @@ async def test_a_banner_is_dismissed_and_shown_again_by_keyboard(visit: Visit) -
     await reason.press("Escape")
     await expect(summary).to_be_focused()
     await summary.press("Enter")
+    await expect(reason).to_be_focused()
     await visit.page.keyboard.type("We share it <b>on purpose</b>")
     await visit.page.keyboard.press("Enter")
 
@@ -219,6 +220,7 @@ async def test_an_update_does_not_disturb_who_is_typing(visit: Visit) -> None:
     await visit.faces.both_reuse_banners()
     card = visit.card(BannerCode.API_KEY_REUSE)
     await card.locator("summary").click()
+    await expect(card.locator("input")).to_be_focused()
     await visit.page.keyboard.type("half a sen")
     updated = await visit.faces.say(
         BannerUpdated,
@@ -266,10 +268,13 @@ async def test_a_slot_turns_green_only_by_the_servers_receipt(visit: Visit) -> N
     await expect(pill).to_have_text("On its way", timeout=10_000)
     await server.step(CredentialStored, slot, provider="anthropic")
     await faces.reach("acme-1", "anthropic", SlotStep.STORED)
-    await expect(pill).to_have_text("Stored", timeout=10_000)
+    await visit.page.evaluate("refreshServers()")  # sooner than by its own clock
+    await expect(pill).to_have_text("Stored")
     assert "good" not in (await pill.get_attribute("class") or "")
     await server.step(CredentialInUse, slot, provider_status=200)
-    await expect(pill).to_have_text("In use", timeout=10_000)
+    await faces.reach("acme-1", "anthropic", SlotStep.IN_USE)
+    await visit.page.evaluate("refreshServers()")
+    await expect(pill).to_have_text("In use")
     assert "good" in (await pill.get_attribute("class") or "")
 
 

@@ -13,17 +13,16 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
 from bus_schemas.codec import decode
-from bus_schemas.event import Event
+from bus_schemas.event import Event, ServerFact
 from bus_schemas.events.config import ConfigDesired, CredentialSealed, DesiredSlot
 from bus_schemas.events.reported import SealingKeyPublished
-from bus_schemas.fields import CredentialKind
 from bus_schemas.flows import Role
 from bus_schemas.join_token import JoinToken
 from bus_schemas.keys import SignedSealingKey, owner_fingerprint
@@ -31,28 +30,16 @@ from bus_schemas.sealed import CredentialPayload, SealContext, SealedEnvelope, s
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import read_batch, store
-from platform_handlers.authority.installation import Installation
-from platform_handlers.authority.nats_process import NatsServer
 from platform_handlers.evaluator.app import run_evaluator
 from platform_handlers.provisioning.join_token import issue_join_token
 from platform_handlers.provisioning.registry import FILE_NAME, Registry
 from platform_handlers.provisioning.service import run_provisioning
+from tests.conftest import Platform
 from vps_runtime.enrolment.join import join
 from vps_runtime.state import StateFolder
 
 _BOUND_SECONDS = 20.0
 _E = TypeVar("_E", bound=Event)
-
-
-class RunningPlatform(Protocol):
-    """What these fixtures need of `tests/conftest.py`'s platform."""
-
-    installation: Installation
-    server: NatsServer
-
-    async def bus(self, role: Role, name: str | None = None) -> Bus:
-        """Connect as *role*."""
-        ...
 
 
 @dataclass
@@ -95,7 +82,7 @@ class Agent:
 class Fleet:
     """The platform's side, the owner's key, and the servers enrolled so far."""
 
-    platform: RunningPlatform
+    platform: Platform
     registry: Registry
     config: Bus
     ops: Bus
@@ -138,24 +125,26 @@ class Fleet:
         self.agents.append(Agent(process, log))
         return self.agents[-1]
 
-    async def told(self, server_id: str) -> list[Event]:
+    async def told(self, server_id: str) -> list[ServerFact]:
         """Return everything the ledger has of *server_id*'s own words, in order."""
         messages = await read_batch(self.ops, "BYOK_LEDGER", 1, 4096)
         events = [decode(m.data, m.subject, strict=True).data for m in messages]
-        return [e for e in events if dict(e).get("server_id") == server_id and hasattr(e, "n")]
+        return [e for e in events if isinstance(e, ServerFact) and e.server_id == server_id]
 
     async def until(
-        self, server_id: str, wanted: Callable[[Sequence[Event]], object]
-    ) -> Sequence[Event]:
+        self, server_id: str, wanted: Callable[[Sequence[ServerFact]], object]
+    ) -> Sequence[ServerFact]:
         """Wait until the ledger satisfies *wanted*; return what it holds then."""
-        events: Sequence[Event] = []
+        events: Sequence[ServerFact] = []
         try:
             async with asyncio.timeout(_BOUND_SECONDS):
-                while not wanted(events := await self.told(server_id)):
+                while True:
+                    events = await self.told(server_id)
+                    if wanted(events):
+                        return events
                     await asyncio.sleep(0.05)
         except TimeoutError:
             raise AssertionError(f"the ledger has only {[e.type for e in events]}") from None
-        return events
 
     async def sealing_key(self, server_id: str) -> SignedSealingKey:
         """Wait for the server's sealing key."""
@@ -163,38 +152,41 @@ class Fleet:
         return of(events, SealingKeyPublished)[-1].signed_key
 
     async def seal(
-        self, server_id: str, context: SealContext | None = None, **fields: Any
-    ) -> SealedEnvelope:  # noqa: E501, ANN401
-        """Return a sealing of an API key, or of `payload`, by the owner, or by `by`."""
+        self,
+        server_id: str,
+        *,
+        revision: int = 1,
+        slot_id: str = "anthropic",
+        payload: CredentialPayload | None = None,
+        by: Ed25519PrivateKey | None = None,
+    ) -> SealedEnvelope:
+        """Return a sealing of an API key, or of *payload*, by the owner, or signed *by* another."""
         key = await self.sealing_key(server_id)
-        payload = fields.pop("payload", api_key())
-        by = fields.pop("by", self.owner_key)
-        plain = {
-            "owner_id": "acme",
-            "server_id": server_id,
-            "key_id": key.key_id,
-            "slot_id": "anthropic",
-            "provider": "anthropic",
-            "kind": payload.kind,
-            "revision": 1,
-            "not_after": int(time.time()) + 3600,
-            "envelope_id": str(uuid.uuid4()),
-        }
+        payload = payload or api_key()
+        context = SealContext(
+            owner_id="acme",
+            server_id=server_id,
+            key_id=key.key_id,
+            slot_id=slot_id,
+            provider=slot_id,
+            kind=payload.kind,
+            revision=revision,
+            not_after=int(time.time()) + 3600,
+            envelope_id=str(uuid.uuid4()),
+        )
         return seal(
             payload,
-            context or SealContext(**{**plain, **fields}),
+            context,
             sealing_public_key=key.public_key,
-            owner_private_key=by,
+            owner_private_key=by or self.owner_key,
         )
 
-    async def send(
-        self, envelope: SealedEnvelope, slot: DesiredSlot | None = None, *, min_revision: int = 0
-    ) -> DesiredSlot:
+    async def send(self, envelope: SealedEnvelope) -> DesiredSlot:
         """Write a sealing and the document that asks for it."""
         server_id = envelope.server_id
         sealed = CredentialSealed(server_id=server_id, slot_id=envelope.slot_id, envelope=envelope)
         await store(self.config, fresh(sealed))
-        slot = slot or desired(envelope, min_revision=min_revision)
+        slot = desired(envelope)
         await self.document(server_id, slot)
         return slot
 
@@ -209,14 +201,14 @@ class Fleet:
         return document
 
 
-def desired(envelope: SealedEnvelope, *, min_revision: int = 0) -> DesiredSlot:
+def desired(envelope: SealedEnvelope) -> DesiredSlot:
     """Return the slot that asks for *envelope*."""
     return DesiredSlot(
         slot_id=envelope.slot_id,
         provider=envelope.provider,
         kind=envelope.kind,
         revision=envelope.revision,
-        min_revision=min_revision,
+        min_revision=0,
         rotation_id=envelope.envelope_id,
     )
 
@@ -233,13 +225,8 @@ def of(events: Sequence[Event], cls: type[_E]) -> list[_E]:
     return [event for event in events if isinstance(event, cls)]
 
 
-def kinds() -> type[CredentialKind]:
-    """Return the kinds of credential."""
-    return CredentialKind
-
-
 @pytest.fixture
-async def fleet(platform: RunningPlatform, tmp_path: Path) -> AsyncIterator[Fleet]:
+async def fleet(platform: Platform, tmp_path: Path) -> AsyncIterator[Fleet]:
     """The platform, serving, with owner acme and no server yet."""
     installation, target = platform.installation, platform.server.target
     registry = await Registry.open(installation.platform / FILE_NAME)
@@ -252,7 +239,11 @@ async def fleet(platform: RunningPlatform, tmp_path: Path) -> AsyncIterator[Flee
     config, ops = await platform.bus(Role.CONFIG), await platform.bus(Role.OPS)
     running = Fleet(platform, registry, config, ops, tmp_path / "servers")
     try:
-        await asyncio.wait_for(ready.wait(), _BOUND_SECONDS)
+        starting = asyncio.create_task(ready.wait())
+        done, _ = await asyncio.wait(
+            {starting, *serving}, timeout=_BOUND_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        assert done == {starting}, [task.exception() for task in done]
         yield running
     finally:
         for agent in running.agents:

@@ -3,12 +3,12 @@
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
 from bus_schemas.errors import Refused
-from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.connection import Bus, BusUnavailable
+from tests.integration.vps.conftest import Fleet
 from vps_runtime.connection.tokens import TokenStore
 from vps_runtime.state import StateFolder
 from vps_runtime.unlock import boot
@@ -41,7 +41,7 @@ async def start(state: StateFolder) -> Unlocked:
 
 
 @pytest.fixture
-async def state(fleet: Any) -> StateFolder:
+async def state(fleet: Fleet) -> StateFolder:
     """An enrolled server that was never unlocked."""
     folder: StateFolder = await fleet.enrol(SERVER)
     return folder
@@ -100,7 +100,7 @@ async def test_a_lost_commit_answer_is_asked_for_again(
     async def lose_the_first(self: Evaluator, g: int, preimage: bytes) -> int:
         answers.append(await real(self, g, preimage))
         if len(answers) == 1:
-            raise boot.BusUnavailable("the answer was lost")
+            raise BusUnavailable("the answer was lost")
         return answers[-1]
 
     monkeypatch.setattr(Evaluator, "commit", lose_the_first)
@@ -158,7 +158,7 @@ async def test_another_evaluators_keys_are_refused(state: StateFolder) -> None:
         await start(state)
 
 
-async def test_tags_are_the_same_on_every_server(fleet: Any, state: StateFolder) -> None:
+async def test_tags_are_the_same_on_every_server(fleet: Fleet, state: StateFolder) -> None:
     """One input gives one output under one epoch, whoever asks, and another under no key."""
     await fleet.enrol("acme-2")
     async with connected(state) as evaluator:

@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
@@ -20,6 +19,7 @@ from bus_schemas.events.reported import (
 )
 from bus_schemas.transport.connection import Bus, BusUnavailable
 from bus_schemas.transport.jetstream import store_raw
+from tests.integration.vps.conftest import Fleet
 from vps_runtime.announcer import Announcer
 from vps_runtime.config.reconciler import Reconciler
 from vps_runtime.connection.tokens import TokenStore
@@ -45,12 +45,40 @@ class Running:
     async def send(self) -> None:
         """Send all facts that wait."""
         pumping = asyncio.create_task(self.server.facts.pump(self.bus))
-        async with asyncio.timeout(10):
-            while await self.server.facts.depth():
-                await asyncio.sleep(0.01)
+        await eventually(self._nothing_waits)
         pumping.cancel()
         with pytest.raises(asyncio.CancelledError):
             await pumping
+
+    async def _nothing_waits(self) -> bool:
+        return await self.server.facts.depth() == 0
+
+    async def holds_something(self) -> bool:
+        """Whether any slot has a credential."""
+        return bool(self.server.credentials.current)
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until *holds*, ten seconds at most."""
+    async with asyncio.timeout(10):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.01)
+
+
+class Killed(BaseException):
+    """Stands for the kill: nothing may catch it."""
+
+
+async def die(*_: object) -> None:
+    """Be the step at which the kill comes."""
+    raise Killed
+
+
+async def away(*_: object) -> None:
+    """Be the evaluator that does not answer."""
+    raise BusUnavailable("no answer")
 
 
 @asynccontextmanager
@@ -68,7 +96,7 @@ async def running(state: StateFolder) -> AsyncIterator[Running]:
 
 
 @pytest.fixture
-async def state(fleet: Any) -> StateFolder:
+async def state(fleet: Fleet) -> StateFolder:
     """A server that has told its sealing key and holds nothing."""
     folder: StateFolder = await fleet.enrol(SERVER)
     async with running(folder) as agent:
@@ -83,7 +111,7 @@ def names(events: Sequence[Event]) -> list[str]:
     return [f"{type(e).__name__} {e.revision}" for e in events if isinstance(e, wanted)]
 
 
-async def test_a_kill_after_the_vaults_write_is_made_good(fleet: Any, state: StateFolder) -> None:
+async def test_a_kill_after_the_vaults_write_is_made_good(fleet: Fleet, state: StateFolder) -> None:
     """Stored but not told: the next start tells it, once, and takes nothing in again."""
     await fleet.send(await fleet.seal(SERVER))
     async with running(state) as agent:
@@ -97,16 +125,9 @@ async def test_a_kill_after_the_vaults_write_is_made_good(fleet: Any, state: Sta
 
 
 async def test_a_kill_between_the_facts_of_a_rotation_is_made_good(
-    fleet: Any, state: StateFolder, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, state: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed at each step of a rotation in turn, the facts come out whole and in order."""
-
-    class Killed(BaseException):
-        """Stands for the kill."""
-
-    async def die(*_: object) -> None:
-        raise Killed
-
     await fleet.send(await fleet.seal(SERVER))
     async with running(state) as agent:
         await agent.reconciler.reconcile()
@@ -116,13 +137,15 @@ async def test_a_kill_between_the_facts_of_a_rotation_is_made_good(
     for step in steps:
         async with running(state) as agent:
             await agent.reconciler.reconcile()
-            with monkeypatch.context() as patch, pytest.raises(Killed):
+            with monkeypatch.context() as patch:
                 patch.setattr(Announcer, step, die)
-                await agent.announcer.catch_up()
+                with pytest.raises(Killed):
+                    await agent.announcer.catch_up()
     async with running(state) as agent:
-        with monkeypatch.context() as patch, pytest.raises(Killed):
+        with monkeypatch.context() as patch:
             patch.setattr(type(agent.server.credentials), "remove", die)
-            await agent.announcer.catch_up()
+            with pytest.raises(Killed):
+                await agent.announcer.catch_up()
     async with running(state) as agent:
         await agent.announcer.catch_up()
         await agent.send()
@@ -137,20 +160,17 @@ async def test_a_kill_between_the_facts_of_a_rotation_is_made_good(
 
 
 async def test_while_the_evaluator_is_away_the_older_key_is_not_told_as_gone(
-    fleet: Any, state: StateFolder, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, state: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stored is told at once; tags and the retirement wait, and come when it is back."""
-
-    async def away(*_: object) -> None:
-        raise BusUnavailable("no answer")
-
     for revision in (1, 2):
         await fleet.send(await fleet.seal(SERVER, revision=revision))
         async with running(state) as agent:
             await agent.reconciler.reconcile()
-            with monkeypatch.context() as patch, pytest.raises(BusUnavailable):
+            with monkeypatch.context() as patch:
                 patch.setattr(Evaluator, "fingerprint", away)
-                await agent.announcer.catch_up()
+                with pytest.raises(BusUnavailable):
+                    await agent.announcer.catch_up()
             assert agent.server.credentials.current["anthropic"].revision == revision
             await agent.send()
     assert names(await fleet.told(SERVER)) == ["CredentialStored 1", "CredentialStored 2"]
@@ -164,7 +184,7 @@ async def test_while_the_evaluator_is_away_the_older_key_is_not_told_as_gone(
     ]
 
 
-async def test_not_found_and_unreadable_are_no_news(fleet: Any, state: StateFolder) -> None:
+async def test_not_found_and_unreadable_are_no_news(fleet: Fleet, state: StateFolder) -> None:
     """Neither an empty stream nor nonsense in it takes a credential away."""
     async with running(state) as agent:
         await agent.reconciler.reconcile(expect_news=True)
@@ -175,7 +195,7 @@ async def test_not_found_and_unreadable_are_no_news(fleet: Any, state: StateFold
         assert list(agent.server.credentials.current) == ["anthropic"]
 
 
-async def test_an_older_document_is_ignored(fleet: Any, state: StateFolder) -> None:
+async def test_an_older_document_is_ignored(fleet: Fleet, state: StateFolder) -> None:
     """A document below the known generation, such as a lagging replica's, changes nothing."""
     async with running(state) as agent:
         await fleet.send(await fleet.seal(SERVER))
@@ -188,7 +208,7 @@ async def test_an_older_document_is_ignored(fleet: Any, state: StateFolder) -> N
         assert not agent.server.credentials.current
 
 
-async def test_an_empty_document_takes_the_slot_away(fleet: Any, state: StateFolder) -> None:
+async def test_an_empty_document_takes_the_slot_away(fleet: Fleet, state: StateFolder) -> None:
     """The document is the whole of what should be held."""
     await fleet.send(await fleet.seal(SERVER))
     async with running(state) as agent:
@@ -201,7 +221,7 @@ async def test_an_empty_document_takes_the_slot_away(fleet: Any, state: StateFol
     assert names(await fleet.told(SERVER))[-2:] == ["CredentialRetired 1", "FingerprintRetired 1"]
 
 
-async def test_a_retired_revision_never_comes_back(fleet: Any, state: StateFolder) -> None:
+async def test_a_retired_revision_never_comes_back(fleet: Fleet, state: StateFolder) -> None:
     """Its sealing is still good and served again: refused, and told."""
     sealed = await fleet.seal(SERVER)
     slot = await fleet.send(sealed)
@@ -221,20 +241,17 @@ async def test_a_retired_revision_never_comes_back(fleet: Any, state: StateFolde
 
 
 async def test_a_damaged_record_never_brings_an_older_key_back(
-    fleet: Any, state: StateFolder, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, state: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The newest record is unreadable: the slot is empty, the superseded key is not used."""
-
-    async def away(*_: object) -> None:
-        raise BusUnavailable("no answer")
-
     for revision in (1, 2):
         await fleet.send(await fleet.seal(SERVER, revision=revision))
         async with running(state) as agent:
             await agent.reconciler.reconcile()
-            with monkeypatch.context() as patch, pytest.raises(BusUnavailable):
+            with monkeypatch.context() as patch:
                 patch.setattr(Evaluator, "fingerprint", away)
-                await agent.announcer.catch_up()
+                with pytest.raises(BusUnavailable):
+                    await agent.announcer.catch_up()
     record = state.vault / "anthropic.2.vault"
     record.write_bytes(record.read_bytes()[:-1] + b"\x00\x00")
     async with running(state) as agent:
@@ -245,22 +262,20 @@ async def test_a_damaged_record_never_brings_an_older_key_back(
     assert names(await fleet.told(SERVER))[-1] == "FingerprintRetired 2"
 
 
-async def test_a_forged_nudge_changes_nothing(fleet: Any, state: StateFolder) -> None:
+async def test_a_forged_nudge_changes_nothing(fleet: Fleet, state: StateFolder) -> None:
     """What arrives on the subject is never believed, only taken as a hint to read."""
     async with running(state) as agent:
         task = asyncio.create_task(agent.reconciler.run())
         try:
             await fleet.send(await fleet.seal(SERVER))
-            async with asyncio.timeout(10):
-                while not agent.server.credentials.current:
-                    await asyncio.sleep(0.01)
+            await eventually(agent.holds_something)
         finally:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
 
 
-async def test_the_sealing_key_is_replaced_before_its_end(fleet: Any, state: StateFolder) -> None:
+async def test_the_sealing_key_is_replaced_before_its_end(fleet: Fleet, state: StateFolder) -> None:
     """A day before its end there is a successor; a day after it the old half is gone."""
     async with running(state) as agent:
         keys, now = agent.server.sealing_keys, time.time()
