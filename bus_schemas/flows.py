@@ -110,20 +110,12 @@ WRITERS: Mapping[Writer, tuple[Role, ...]] = MappingProxyType(
         Writer.HEALTH: (Role.HEALTH,),
         Writer.API: (Role.API,),
         Writer.CLOCK: (Role.FINGERPRINT, Role.HEALTH),
-        Writer.READER: (Role.CONFIG, Role.EVALUATOR, Role.FINGERPRINT, Role.HEALTH, Role.API),
+        Writer.READER: (Role.CONFIG, Role.EVALUATOR, Role.FINGERPRINT, Role.HEALTH),
     }
 )
 """Which roles may write as each writer."""
 
-_LEDGER_READERS = (
-    Role.ISSUER,
-    Role.CONFIG,
-    Role.EVALUATOR,
-    Role.FINGERPRINT,
-    Role.HEALTH,
-    Role.API,
-    Role.OPS,
-)
+_LEDGER_READERS = (Role.CONFIG, Role.EVALUATOR, Role.FINGERPRINT, Role.HEALTH, Role.OPS)
 
 
 def _stores() -> list[Flow]:
@@ -181,7 +173,6 @@ def flows() -> tuple[Flow, ...]:
         Flow(Role.FINGERPRINT, Act.READ_LAST, banner, BANNERS),
         Flow(Role.FINGERPRINT, Act.READ_LAST, _template("byok.clock.ticked.v1"), LEDGER),
         Flow(Role.HEALTH, Act.READ_LAST, _template("byok.clock.ticked.v1"), LEDGER),
-        Flow(Role.ISSUER, Act.READ_LAST, _template("byok.server.provisioned.v1"), LEDGER),
         Flow(Role.SUBSCRIBER, Act.NEXT, banner, BANNERS),
         Flow(Role.SUBSCRIBER, Act.READ_LAST, banner, BANNERS),
         Flow(Role.WATCHER, Act.NEXT, banner, BANNERS),

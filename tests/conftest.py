@@ -66,5 +66,3 @@ async def platform(installation: Installation, tmp_path: Path) -> AsyncIterator[
         yield running
     finally:
         await running.close()
-
-

@@ -5,7 +5,6 @@ facts leaves exactly the rest to tell. What was told is compared with what is he
 the vault), never assumed.
 """
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -46,21 +45,17 @@ class Draft(Protocol):
 class Facts:
     """One server's counter, outbox and memory, in one database."""
 
-    def __init__(
-        self, database: aiosqlite.Connection, path: Path, server_id: str, incarnation: int
-    ) -> None:
+    def __init__(self, database: aiosqlite.Connection, server_id: str, incarnation: int) -> None:
         self._database = database
-        self._path = path
         self._server_id = server_id
         self.incarnation = incarnation
         self._told: dict[str, str] = {}
         self._pump: OutboxPump | None = None
-        self._one_at_a_time = asyncio.Lock()  # the connection has one transaction at a time
 
     @classmethod
     async def open(cls, path: Path, server_id: str, incarnation: int) -> "Facts":
         """Open (or create) the database at *path*. Raises StorageFull."""
-        facts = cls(await open_database(path, _SCHEMA), path, server_id, incarnation)
+        facts = cls(await open_database(path, _SCHEMA), server_id, incarnation)
         facts._told = await _read_told(facts._database)
         return facts
 
@@ -88,7 +83,7 @@ class Facts:
         Raises StorageFull: nothing was told then.
         """
         kept, gone = dict(remember or {}), list(forget)
-        async with self._one_at_a_time, transaction(self._database):
+        async with transaction(self._database):
             facts = [self._stamped(draft, await self._next_n()) for draft in drafts]
             await put(self._database, map(fresh, facts))
             await self._database.executemany(
@@ -105,22 +100,13 @@ class Facts:
 
     async def numbered(self, draft: Draft) -> ServerFact:
         """Return *draft* with a number of its own, for a report that skips the outbox."""
-        async with self._one_at_a_time, transaction(self._database):
+        async with transaction(self._database):
             return self._stamped(draft, await self._next_n())
 
     async def pump(self, bus: Bus) -> None:
-        """Send what waits, for ever; cancel to stop.
-
-        Over a connection of its own: on ours it would see facts of a transaction that may yet
-        be rolled back, and their numbers would be given out twice.
-        """
-        database = await open_database(self._path, _SCHEMA)
-        try:
-            self._pump = OutboxPump(database, bus)
-            await self._pump.run()
-        finally:
-            self._pump = None
-            await database.close()
+        """Send what waits, for ever; cancel to stop."""
+        self._pump = OutboxPump(self._database, bus)
+        await self._pump.run()
 
     def _stamped(self, draft: Draft, n: int) -> ServerFact:
         return draft(server_id=self._server_id, incarnation=self.incarnation, n=n)

@@ -35,7 +35,8 @@ def run(settings: Settings) -> None:
 async def _run(installation: Installation) -> None:
     server = await start_nats_server(installation, log=installation.nats / "nats-server.log")
     try:
-        write_bus_url(installation, server.target.url)
+        if not _known_by_port(installation, server.target.url):
+            write_bus_url(installation, server.target.url)
         bus = await role_bus(installation, server.target, Role.SETUP).open()
         try:
             await make_streams(bus)
@@ -45,6 +46,15 @@ async def _run(installation: Installation) -> None:
         await _until_stopped(server)
     finally:
         server.stop()
+
+
+def _known_by_port(installation: Installation, url: str) -> bool:
+    """Whether clients already have an address with this port: theirs may be a public name."""
+    try:
+        known = installation.bus_url.read_text().strip()
+    except FileNotFoundError:
+        return False
+    return known.rpartition(":")[2] == url.rpartition(":")[2]
 
 
 async def _until_stopped(server: NatsServer) -> None:

@@ -107,8 +107,8 @@ def _oauth_reuse(banner: BannerEvent) -> Words:
         )
     return Words(
         f"{_company(banner)} share one account",
-        f"The account signed in to {_place(banner)} is also signed in {where}. Each has a sign-in of its "
-        "own, so they keep working, but they draw on the same limits.",
+        f"The account signed in to {_place(banner)} is also signed in {where}. Each has a "
+        "sign-in of its own, so they keep working, but they draw on the same limits.",
         "If that is intended, dismiss this. Otherwise sign in with another account.",
     )
 

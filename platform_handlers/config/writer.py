@@ -112,7 +112,9 @@ class ConfigWriter:
         wanted = plan(situation, envelope, turn.base_revision)
         if wanted is not current:
             await self._put_sealed(turn)
-            await self._put_document(wanted, last.sequence)
+            # After a conflict with our own message, whose acknowledgement got lost, the plan made
+            # anew finds the envelope in the document: it is not written twice.
+            await store(self._bus, fresh(wanted), Expect(last.sequence))
         await self._look_again(turn)
         # Told again on a repeat: the first time it may not have come so far.
         [slot] = [slot for slot in wanted.slots if slot.slot_id == envelope.slot_id]
@@ -148,17 +150,6 @@ class ConfigWriter:
         expect = Expect(on_top_of, ttl_seconds=lifetime(envelope, now=int(self._clock())))
         message = fresh(_sealed(envelope), correlationid=envelope.envelope_id)
         await store(self._bus, message, expect)
-
-    async def _put_document(self, wanted: ConfigDesired, last_sequence: int) -> None:
-        """Store *wanted* on top of *last_sequence*. Raises Conflict if somebody was faster."""
-        message = fresh(wanted)
-        try:
-            await store(self._bus, message, Expect(last_sequence))
-        except Conflict:
-            last = await self._last(wanted.subject)
-            if last.envelope is None or last.envelope.id != message.id:
-                raise
-            # Our own id: it was written, only the acknowledgement got lost.
 
     async def _last(self, subject: str) -> Last:
         message = await read_last(self._bus, CONFIG.name, subject)

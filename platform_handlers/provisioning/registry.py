@@ -2,7 +2,7 @@
 
 Of every secret only the SHA-256 is kept, and found by look-up; a fact about a change leaves
 through the outbox of the same transaction. Expiry is checked here, the rest of the rules are in
-`records`. Sign-ins are in `access`.
+`records`, sign-ins in `sign_ins`, what the bus is told of a revocation in `claims_log`.
 """
 
 import secrets
@@ -28,9 +28,8 @@ from bus_schemas.keys import owner_fingerprint
 from bus_schemas.nkeys import public_bytes
 from bus_schemas.transport.database import open_database, transaction
 from bus_schemas.transport.fresh import fresh
-from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
+from bus_schemas.transport.outbox import put
 from platform_handlers.provisioning.records import (
-    DOOR_SECONDS,
     JOIN_SECONDS,
     JoinUse,
     OwnerKey,
@@ -41,66 +40,10 @@ from platform_handlers.provisioning.records import (
     next_state,
     secret_hash,
 )
+from platform_handlers.provisioning.schema import REGISTRY_SCHEMA
 
 FILE_NAME: Final = "registry.db"
 SECRET_BYTES: Final = 32
-
-_DAY = 24 * 3600
-"""Added to a revocation: a clock that was set back must not let an older token through."""
-
-_FORGET_SECONDS = DOOR_SECONDS + _DAY
-"""By then every token of a revoked server has ended by itself."""
-
-_SCHEMA = (
-    """
-CREATE TABLE IF NOT EXISTS owners (
-    owner_id TEXT PRIMARY KEY,
-    token_hash BLOB NOT NULL UNIQUE,
-    added_at INTEGER NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS owner_keys (
-    owner_id TEXT NOT NULL REFERENCES owners,
-    fingerprint TEXT NOT NULL,
-    public_key BLOB NOT NULL,
-    label TEXT NOT NULL,
-    PRIMARY KEY (owner_id, fingerprint)
-) STRICT;
-CREATE TABLE IF NOT EXISTS links (
-    hash BLOB PRIMARY KEY,
-    owner_id TEXT NOT NULL REFERENCES owners,
-    expires_at INTEGER NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS sessions (
-    hash BLOB PRIMARY KEY,
-    owner_id TEXT NOT NULL REFERENCES owners,
-    expires_at INTEGER NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS servers (
-    server_id TEXT PRIMARY KEY, -- rows are never deleted: an id is never issued twice
-    owner_id TEXT NOT NULL REFERENCES owners,
-    state TEXT NOT NULL,
-    nkey TEXT UNIQUE,
-    identity_key BLOB UNIQUE,
-    enrolled_at INTEGER,
-    ended_at INTEGER,
-    reason TEXT,
-    join_hash BLOB NOT NULL UNIQUE,
-    join_expires_at INTEGER NOT NULL,
-    join_used_at INTEGER,
-    join_used_from TEXT,
-    join_tried_at INTEGER,
-    join_tried_from TEXT
-) STRICT;
-CREATE TABLE IF NOT EXISTS claims (
-    only INTEGER PRIMARY KEY CHECK (only = 1),
-    issued_at INTEGER NOT NULL, -- the newest iat ever given to an account JWT
-    wanted INTEGER NOT NULL, -- grows with every revocation
-    pushed INTEGER NOT NULL -- the value of wanted that the bus has confirmed
-) STRICT;
-INSERT OR IGNORE INTO claims VALUES (1, 0, 0, 0);
-"""
-    + OUTBOX_SCHEMA
-)
 
 _SERVER = (
     "SELECT server_id, owner_id, state, nkey, identity_key, enrolled_at, ended_at, reason,"
@@ -123,17 +66,6 @@ class Enrolment:
         return f"Enrolment({self.server_id} from {self.source})"
 
 
-@dataclass(frozen=True)
-class ClaimsOrder:
-    """One version of the FLEET account's JWT that should be on the bus."""
-
-    issued_at: int
-    """`iat`: strictly grows, so no node can roll an older version back over a newer."""
-    version: int
-    revocations: dict[str, int]
-    """Public nkey to Unix seconds: tokens issued up to then are refused."""
-
-
 class Registry:
     """Owners, servers and their one-time secrets."""
 
@@ -146,7 +78,7 @@ class Registry:
     @classmethod
     async def open(cls, path: Path, *, clock: Callable[[], float] = time.time) -> Self:
         """Open or create the registry at *path* (0600). Raises StorageFull."""
-        database = await open_database(path, _SCHEMA)
+        database = await open_database(path, REGISTRY_SCHEMA)
         await database.execute("PRAGMA foreign_keys=ON")
         return cls(database, clock)
 
@@ -356,34 +288,6 @@ class Registry:
                 if record.nkey is not None:  # of one that never enrolled nobody has heard
                     await self._tell(_ended(record, state, reason))
             return await self.require_server(server_id)
-
-    async def claims_order(self, *, newest_known: int) -> ClaimsOrder | None:
-        """Take the next `iat` for the FLEET account, or None if the bus has everything.
-
-        *newest_known* is the `iat` of the JWT on disk. Whoever takes a later number also sees
-        every revocation that an earlier one saw: both are read in one transaction.
-        """
-        async with transaction(self.database):
-            row = await self._claims()
-            if row[1] == row[2]:
-                return None
-            issued_at = max(self.now(), row[0] + 1, newest_known + 1)
-            await self.database.execute("UPDATE claims SET issued_at = ?", (issued_at,))
-            query = "SELECT nkey, ended_at FROM servers WHERE nkey NOTNULL AND ended_at > ?"
-            async with self.database.execute(query, (self.now() - _FORGET_SECONDS,)) as rows:
-                revocations = {str(nkey): int(at) + _DAY async for nkey, at in rows}
-        return ClaimsOrder(issued_at, row[1], revocations)
-
-    async def claims_pushed(self, order: ClaimsOrder) -> None:
-        """Note that the bus confirmed *order*."""
-        await self.database.execute("UPDATE claims SET pushed = max(pushed, ?)", (order.version,))
-
-    async def _claims(self) -> tuple[int, int, int]:
-        query = "SELECT issued_at, wanted, pushed FROM claims"
-        async with self.database.execute(query) as rows:
-            row = await rows.fetchone()
-        assert row is not None  # noqa: S101 (the schema puts it there)
-        return int(row[0]), int(row[1]), int(row[2])
 
     async def _require_owner(self, owner_id: str) -> None:
         query = "SELECT 1 FROM owners WHERE owner_id = ?"

@@ -22,7 +22,8 @@ from bus_schemas.flows import Account
 from bus_schemas.transport.connection import Bus, BusUnavailable
 from platform_handlers.authority.claims import issued_at, mint_account
 from platform_handlers.authority.installation import Installation, account_plans
-from platform_handlers.provisioning.registry import ClaimsOrder, Registry
+from platform_handlers.provisioning.claims_log import ClaimsLog, ClaimsOrder
+from platform_handlers.provisioning.registry import Registry
 
 _log = structlog.get_logger(__name__)
 
@@ -55,7 +56,7 @@ class Revoker:
 
     def __init__(self, bus: Bus, registry: Registry, installation: Installation) -> None:
         self._bus = bus
-        self._registry = registry
+        self._claims = ClaimsLog(registry)
         self._installation = installation
 
     async def push(self) -> Pushed | None:
@@ -66,7 +67,7 @@ class Revoker:
     async def _push(self) -> Pushed | None:
         fleet = self._installation.account_id(Account.FLEET.value)
         on_disk = self._installation.nats / "accounts" / f"{fleet}.jwt"
-        order = await self._registry.claims_order(newest_known=issued_at(on_disk.read_text()))
+        order = await self._claims.next_order(newest_known=issued_at(on_disk.read_text()))
         if order is None:
             return None
         servers = await self._gather(_PING, b"")
@@ -76,13 +77,14 @@ class Revoker:
         )
         pushed = Pushed(len(servers), updated)
         if pushed.complete:
-            await self._registry.claims_pushed(order)
+            await self._claims.pushed(order)
         _log.info("claims_pushed", servers=pushed.servers, updated=updated, iat=order.issued_at)
         return pushed
 
     async def connections(self, nkey: str) -> int:
         """Return how many connections of *nkey* are open, over all nats-servers."""
-        query = {"acc": self._installation.account_id(Account.FLEET.value), "auth": True}
+        fleet = self._installation.account_id(Account.FLEET.value)
+        query = {"acc": fleet, "user": nkey, "auth": True}  # by user: an answer has a page limit
         answers = await self._gather(_CONNECTIONS, json.dumps(query).encode())
         open_ = [c for answer in answers for c in answer.get("data", {}).get("connections", [])]
         return sum(1 for connection in open_ if connection.get("authorized_user") == nkey)

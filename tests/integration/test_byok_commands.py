@@ -1,6 +1,8 @@
 """The commands of `byok` as processes: init, the bus, owners, servers, the evaluator."""
 
 import asyncio
+import contextlib
+import io
 import os
 import signal
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bus_schemas.join_token import JoinToken
+from platform_handlers.cli import main
 
 
 @dataclass
@@ -37,7 +40,20 @@ async def start(*words: str) -> asyncio.subprocess.Process:
 
 
 async def byok(*words: str) -> Ended:
-    """Run a command to its end."""
+    """Run a short command to its end, in a thread: a new Python each time would cost a second."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        await asyncio.to_thread(main, list(words))
+    assert isinstance(ended.value.code, int)
+    return Ended(ended.value.code, out.getvalue(), err.getvalue())
+
+
+async def byok_process(*words: str) -> Ended:
+    """Run a command as a process of its own."""
     process = await start(*words)
     async with asyncio.timeout(30):
         out, err = await process.communicate()
@@ -147,7 +163,7 @@ async def test_the_evaluator_runs_until_it_is_asked_to_end(bus: str) -> None:
 async def test_an_evaluator_without_its_keys_says_so(bus: str) -> None:
     """One sentence, exit code 77, no traceback."""
     (Path(bus) / "evaluator" / "signing.key").unlink()
-    ended = await byok("--state", bus, "evaluator", "run")
+    ended = await byok_process("--state", bus, "evaluator", "run")
     assert ended.code == 77
     assert ended.err.splitlines()[-1].startswith("byok: evaluator_keys_damaged: ")
     assert "Traceback" not in ended.err

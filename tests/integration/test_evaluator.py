@@ -30,6 +30,7 @@ from bus_schemas.evaluation import (
 from bus_schemas.event import Event
 from bus_schemas.events import (
     EpochOpened,
+    RatchetAdvanced,
     ServerProvisioned,
     ServerRevoked,
     ServerUnlocked,
@@ -41,13 +42,16 @@ from bus_schemas.oprf import blind
 from bus_schemas.requests import EVALUATE
 from bus_schemas.streams import LEDGER, RATCHET
 from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.credentials import parse_credentials
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import read_batch, read_last, store
 from bus_schemas.unlock import unlock_check, unlock_input, unlock_preimage
 from platform_handlers.authority.installation import read_evaluator_keys
 from platform_handlers.evaluator.app import run_evaluator
 from platform_handlers.evaluator.keys import EPOCH_FILE, KeyStore
+from platform_handlers.evaluator.ratchet import advance
 from tests.conftest import Platform
+from tests.integration.echo import Echo
 
 SERVER = "acme-1"
 
@@ -282,8 +286,24 @@ async def test_the_bus_learns_no_preimage(machine: Machine) -> None:
     preimage = unlock_preimage(machine.x(1, shares[1]))
     assert dict(event)["committed_check"] == unlock_check(preimage)
     assert preimage not in bytes(str(dict(event)), "ascii", "replace")
+    direct = f"$JS.API.DIRECT.GET.{RATCHET.name}.byok.v1.ratchet.{SERVER}"
     with pytest.raises(BusUnavailable):
-        await read_last(machine.bus, RATCHET.name, f"byok.v1.ratchet.{SERVER}")
+        await machine.bus.request(direct, b"", wait=0.3)
+
+
+async def test_a_lost_acknowledgement_is_recognised(platform: Platform) -> None:
+    """A state that was written although its acknowledgement got lost counts as written."""
+    credentials = parse_credentials(platform.installation.credentials(Role.EVALUATOR).read_text())
+    bus = await Echo(platform.server.target, "evaluator", lambda: credentials).open()
+
+    def one_on(state: RatchetAdvanced) -> RatchetAdvanced:
+        return state.model_copy(update={"committed": state.committed + 1})
+
+    try:
+        assert (await advance(bus, SERVER, one_on)).committed == 1
+        assert (await advance(bus, SERVER, lambda state: state)).committed == 1
+    finally:
+        await bus.close()
 
 
 async def test_keys_survive_a_restart(platform: Platform, machine: Machine) -> None:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bus_schemas.errors import Refused
 from bus_schemas.nkeys import KeyType, public_nkey
 from bus_schemas.transport.outbox import depth
+from platform_handlers.provisioning.claims_log import ClaimsLog
 from platform_handlers.provisioning.records import LINK_SECONDS, SESSION_SECONDS, ServerState
 from platform_handlers.provisioning.registry import Enrolment, Registry
 from platform_handlers.provisioning.sign_ins import SignIns
@@ -115,7 +116,7 @@ async def test_keys_belong_to_one_server(registry: Registry) -> None:
         wish = Enrolment(server_id, secret, nkey, b"\x01" * 32, "192.0.2.1")
         if server_id == "acme-1":
             assert (await registry.enrol(wish)).active
-    with pytest.raises(Refused, match="key_in_use: .*acme-2"):
+    with pytest.raises(Refused, match=r"key_in_use: .*acme-2"):
         await registry.enrol(wish)
     second = await registry.require_server("acme-2")
     assert second.state is ServerState.PENDING
@@ -124,16 +125,17 @@ async def test_keys_belong_to_one_server(registry: Registry) -> None:
 
 async def test_account_claims_have_strictly_growing_times(registry: Registry) -> None:
     """Two pushes in one second, or after a newer JWT on disk, must not share an `iat`."""
-    assert await registry.claims_order(newest_known=0) is None
+    claims = ClaimsLog(registry)
+    assert await claims.next_order(newest_known=0) is None
     await registry.add_server("acme", "acme-1")
     await registry.set_state("acme-1", ServerState.REVOKED, "stolen")
-    first = await registry.claims_order(newest_known=registry.now() + 50)
-    second = await registry.claims_order(newest_known=0)
+    first = await claims.next_order(newest_known=registry.now() + 50)
+    second = await claims.next_order(newest_known=0)
     assert first is not None
     assert second is not None
     assert first.issued_at == registry.now() + 51
     assert second.issued_at == first.issued_at + 1
-    await registry.claims_pushed(second)
-    assert await registry.claims_order(newest_known=0) is None
+    await claims.pushed(second)
+    assert await claims.next_order(newest_known=0) is None
     assert await registry.owner_of_active_server("acme-1") is None
     assert await depth(registry.database) == 0  # nobody ever heard of that server

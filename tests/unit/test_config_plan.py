@@ -18,7 +18,7 @@ NOW = 1_800_000_000
 IDS = [f"01890000-0000-7000-8000-{n:012x}" for n in range(100)]
 
 
-def sealing(revision: int = 1, **changes: object) -> SealedEnvelope:
+def sealing(number: int = 1, /, **changes: object) -> SealedEnvelope:
     """Return a signed envelope for acme-1 with *changes*."""
     values: dict[str, object] = {
         "owner_id": "acme",
@@ -27,9 +27,9 @@ def sealing(revision: int = 1, **changes: object) -> SealedEnvelope:
         "slot_id": "anthropic",
         "provider": "anthropic",
         "kind": CredentialKind.API_KEY,
-        "revision": revision,
+        "revision": number,
         "not_after": NOW + 3600,
-        "envelope_id": IDS[revision % 100],
+        "envelope_id": IDS[number % 100],
     }
     context = SealContext.model_validate(values | changes)
     secret, oauth = SecretStr("not-a-real-key"), None
@@ -117,7 +117,7 @@ def test_what_is_refused(changes: dict[str, object], base: int, reason: str) -> 
     """Each refusal has its own code, and names the server or the slot."""
     situation = after(sealing(3))
     with pytest.raises(Refused) as caught:
-        plan(situation, sealing(**({"revision": 4, "envelope_id": IDS[50]} | changes)), base)
+        plan(situation, sealing(4, **({"envelope_id": IDS[50]} | changes)), base)
     assert caught.value.reason == reason
     assert caught.value.detail
 

@@ -14,7 +14,7 @@ from bus_schemas.events.config import DesiredSlot
 from bus_schemas.fields import CredentialKind
 from bus_schemas.keys import owner_fingerprint
 from bus_schemas.sealed import CredentialPayload, SealContext, SealedEnvelope, seal
-from vps_runtime.config.admit import MAX_GAP, Gate, admit
+from vps_runtime.config.admit import MAX_GAP, NEWER, Gate, admit
 
 OWNER = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
 SEALING = X25519PrivateKey.from_private_bytes(b"\x02" * 32)
@@ -99,7 +99,7 @@ def test_a_good_one_comes_in() -> None:
         ({"key_id": "k-2"}, "unknown_sealing_key"),
         ({"revision": 4}, "stale_revision"),
         ({"revision": 4 + MAX_GAP + 1}, "revision_jump"),
-        ({"revision": 6}, "not_the_desired_one"),
+        ({"revision": 6}, NEWER),
         ({"envelope_id": ROTATION.replace("1", "2")}, "not_the_desired_one"),
         ({"provider": "openai"}, "not_the_desired_one"),
         ({"not_after": NOW - 1}, "expired"),

@@ -17,6 +17,9 @@ from bus_schemas.sealed import CredentialPayload, SealedEnvelope, check_signatur
 MAX_GAP = 1000
 """How far a revision may jump: a sealing of 2**53 would end all rotations of its slot."""
 
+NEWER = "newer_than_desired"
+"""The owner's next sealing has overtaken its document; writers put the sealing first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -41,7 +44,7 @@ def admit(envelope: SealedEnvelope, gate: Gate) -> CredentialPayload:
     Reasons: `wrong_owner`, `wrong_server`, `wrong_slot`, `unknown_sealing_key`,
     `owner_key_not_pinned`, `bad_signature`, `stale_revision`, `revision_jump`,
     `below_min_revision`, `not_the_desired_one`, `expired`, `does_not_open`, `bad_padding`,
-    `bad_payload`.
+    `bad_payload`. And NEWER, which is nothing to report: its document is on the way.
     """
     key = _addressed(envelope, gate)
     # HPKE's base mode authenticates nobody (RFC 9180 section 9.1.1): pin, then signature.
@@ -80,6 +83,8 @@ def _check_revision(envelope: SealedEnvelope, gate: Gate) -> None:
     if revision < slot.min_revision:
         detail = f"slot {slot.slot_id} takes {slot.min_revision} or higher"
         raise Refused("below_min_revision", detail)
+    if revision > slot.revision:
+        raise Refused(NEWER, f"slot {slot.slot_id} has revision {revision} already")
     signed = (revision, envelope.envelope_id, envelope.provider, envelope.kind)
     if signed != (slot.revision, slot.rotation_id, slot.provider, slot.kind):
         detail = f"slot {slot.slot_id} wants revision {slot.revision}, {slot.rotation_id}"

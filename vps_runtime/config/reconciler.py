@@ -26,7 +26,7 @@ from bus_schemas.streams import CONFIG
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.jetstream import StoredMessage, read_last
 from vps_runtime.announcer import Announcer
-from vps_runtime.config.admit import Gate, admit
+from vps_runtime.config.admit import NEWER, Gate, admit
 from vps_runtime.config.plan import Known, Missing, Retire, acceptable, missing, plan
 from vps_runtime.config.told import last_revision
 from vps_runtime.enrolment.pins import read_pins
@@ -103,6 +103,8 @@ class Reconciler:
             else:
                 await self._fetch(action.slot)
             self._announcer.wake()
+        if self._nudged.is_set():
+            return  # this document is old already: the next pass says what is missing
         for gap in missing(document, self._server.credentials.held, self._refusals):
             await self._tell_missing(gap)
 
@@ -130,13 +132,16 @@ class Reconciler:
         try:
             await self._admit(_envelope(message), slot)
         except (ContractError, Refused) as refusal:
-            await self._reject(slot, message, refusal)
+            if refusal.reason != NEWER:
+                await self._reject(slot, message, refusal)
 
     async def _read_sealed(self, slot: DesiredSlot) -> StoredMessage | None:
         """Return the slot's sealing, read again while it is missing or not the desired one."""
         subject = CredentialSealed.template.fill({**self._ids, "slot_id": slot.slot_id})
         message = None
         async for _ in _attempts(_READS):
+            if message and self._nudged.is_set():
+                return None  # it may belong to a newer document: begin anew with that
             message = await read_last(self._bus, CONFIG.name, subject) or message
             sealed = _decoded(message) if message else None
             if isinstance(sealed, CredentialSealed) and (
