@@ -73,7 +73,9 @@ def test_swapped_evaluations_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "public_key", [OprfKey.generate().public_key, bytes(32), b"", KEY.public_key + b"\0"]
+    "public_key",
+    [OprfKey.generate().public_key, bytes(32), b"", KEY.public_key + b"\0"],
+    ids=["another", "identity", "empty", "trailing"],
 )
 def test_another_evaluators_key_is_refused(public_key: bytes) -> None:
     """A substituted key must be noticed: it would make tags or unlocks of the thief's making."""
@@ -92,7 +94,9 @@ def test_an_evaluation_of_the_wrong_length_is_refused(cut: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "element", [b"", bytes(32), b"\xff" * 32, b"\x01" * 31, blind([b"x"])[1][0] + b"\0"]
+    "element",
+    [b"", bytes(32), b"\xff" * 32, b"\x01" * 31, blind([b"x"])[1][0] + b"\0"],
+    ids=["empty", "identity", "non-canonical", "short", "trailing"],
 )
 def test_what_is_no_element_is_refused(element: bytes) -> None:
     """The identity, a non-canonical point and trailing bytes never reach the secret key."""
