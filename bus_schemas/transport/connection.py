@@ -8,26 +8,26 @@ not exist: the address must be `tls://` and the handshake comes before the first
 import asyncio
 import base64
 import contextlib
+import logging
 import random
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import nats.errors
 import structlog
-from nats.aio.client import Client, Server
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from bus_schemas.errors import ByokError
 from bus_schemas.transport.credentials import Credentials
+from bus_schemas.transport.nats_manners import FIRST_DELAY, LONGEST_DELAY, is_useful, jittered, shut
 
 _log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS = 10
-_FIRST_DELAY = 0.1
-_LONGEST_DELAY = 15.0
 
 Listener = Callable[[Msg], Awaitable[None]]
 _T = TypeVar("_T")
@@ -73,10 +73,12 @@ class Bus:
         self._client: Client | None = None
         self._listeners: list[tuple[str, str, Listener]] = []
         self._ready = asyncio.Event()
+        self._lost = asyncio.Event()
         self._hurry = asyncio.Event()
         self._closing = False
         self._rebuilding: asyncio.Task[None] | None = None
         self._on_ready: list[Callable[[], None]] = []
+        logging.getLogger("asyncio").addFilter(is_useful)
 
     @property
     def connected(self) -> bool:
@@ -106,9 +108,9 @@ class Bus:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._rebuilding
         client, self._client = self._client, None
-        self._ready.clear()
+        self._became_lost()
         if client:
-            await _shut(client)
+            await shut(client)
 
     async def request(
         self, subject: str, payload: bytes, *, headers: dict[str, str] | None = None, wait: float
@@ -121,9 +123,26 @@ class Bus:
             async with asyncio.timeout(wait):
                 client = await self.client()
                 asking = client.request(subject, payload, timeout=wait, headers=headers)
-                return await heeding_cancellation(asking)
+                return await self.while_connected(asking)
         except (TimeoutError, nats.errors.Error, ConnectionError, OSError) as error:
             raise BusUnavailable(f"no answer on {subject}: {type(error).__name__}") from error
+
+    async def while_connected(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Return what *work* returns. Raises BusUnavailable as soon as the connection is lost.
+
+        What was asked before an outage is never answered after it; else one would wait in vain.
+        A task of its own, since `asyncio.wait_for` of Python 3.11, which nats-py uses, forgets a
+        cancellation that comes in the same moment as the result.
+        """
+        asking, losing = asyncio.create_task(work), asyncio.create_task(self._lost.wait())
+        try:
+            await asyncio.wait({asking, losing}, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                return asking.result()
+            raise BusUnavailable(f"the connection to {self._target.url} was lost")
+        finally:
+            asking.cancel()
+            losing.cancel()
 
     async def client(self) -> Client:
         """Return the live client, waiting until there is one."""
@@ -175,7 +194,7 @@ class Bus:
                 connecting.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await connecting
-        await _shut(client)
+        await shut(client)
         raise _explained(error, self._target) from error
 
     async def _connect(
@@ -183,16 +202,20 @@ class Bus:
     ) -> None:
         credentials = self._credentials  # asked at every sign-in: tokens are renewed
 
+        # Each only as long as *client* is ours: one that comes back while it is being closed
+        # must not make us ready without a client.
         async def disconnected() -> None:
-            self._ready.clear()
+            if self._client is client:
+                self._became_lost()
 
         async def reconnected() -> None:
-            self._became_ready()
+            if self._client is client:
+                self._became_ready()
 
         async def closed() -> None:
-            self._ready.clear()
-            if not self._closing and self._client is client:
+            if self._client is client:
                 self._client = None
+                self._became_lost()
                 self._rebuilding = asyncio.create_task(self._rebuild())
 
         await client.connect(
@@ -208,7 +231,7 @@ class Bus:
             reconnected_cb=reconnected,
             closed_cb=closed,
             max_reconnect_attempts=-1,
-            reconnect_to_server_handler=_jittered,
+            reconnect_to_server_handler=jittered,
             connect_timeout=_CONNECT_SECONDS // 2,
             ping_interval=20,
             max_outstanding_pings=2,
@@ -217,7 +240,7 @@ class Bus:
             await client.subscribe(subject, queue=queue, cb=listener)
 
     async def _rebuild(self) -> None:
-        delay = _FIRST_DELAY
+        delay = FIRST_DELAY
         while not self._closing:
             self._hurry.clear()
             try:
@@ -227,29 +250,20 @@ class Bus:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay * random.uniform(0.5, 1.5)):  # noqa: S311
                         await self._hurry.wait()
-                delay = min(2 * delay, _LONGEST_DELAY)
+                delay = min(2 * delay, LONGEST_DELAY)
             else:
                 self._became_ready()
                 return
 
+    def _became_lost(self) -> None:
+        self._ready.clear()
+        self._lost.set()
+
     def _became_ready(self) -> None:
+        self._lost.clear()
         self._ready.set()
         for callback in self._on_ready:
             callback()
-
-
-async def heeding_cancellation(work: Awaitable[_T]) -> _T:
-    """Return what *work* returns, unless the task was cancelled meanwhile.
-
-    `asyncio.wait_for` of Python 3.11, which nats-py uses, drops a cancellation that comes in the
-    same moment as the result; a loop around it would then never end.
-    """
-    task = asyncio.current_task()
-    before = task.cancelling() if task else 0
-    result = await work
-    if task and task.cancelling() > before:
-        raise asyncio.CancelledError
-    return result
 
 
 def tls_context(ca_file: Path) -> ssl.SSLContext:
@@ -266,13 +280,6 @@ def tls_context(ca_file: Path) -> ssl.SSLContext:
     return context
 
 
-def _jittered(servers: list[Server], _info: dict[str, Any]) -> tuple[Server, float]:
-    """Spread a fleet's reconnects: nats-py itself adds no jitter."""
-    server = servers[0]
-    longest = min(_FIRST_DELAY * 2 ** min(server.reconnects, 10), _LONGEST_DELAY)
-    return server, random.uniform(0, longest)  # noqa: S311 (jitter)
-
-
 def _b64_signature(credentials: Credentials, nonce: str) -> bytes:
     return base64.b64encode(credentials.sign(nonce.encode()))
 
@@ -282,15 +289,6 @@ def _first_error(connecting: asyncio.Task[None], failed: "asyncio.Future[None]")
         if done.done() and not done.cancelled() and (error := done.exception()):
             return error
     return TimeoutError()
-
-
-async def _shut(client: Client) -> None:
-    """Drain if that is possible, close in any case (drain raises while reconnecting)."""
-    with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
-        if client.is_connected:
-            await client.drain()
-    with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
-        await client.close()
 
 
 def _gist(error: Exception) -> str:

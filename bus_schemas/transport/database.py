@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import aiosqlite
@@ -21,6 +22,10 @@ class StorageFull(ByokError):
     """The disk is full. The old state is whole; free some space and it goes on by itself."""
 
 
+class StorageBusy(StorageFull):
+    """Another process keeps the database locked. The old state is whole; try again."""
+
+
 async def open_database(path: Path, schema: str) -> aiosqlite.Connection:
     """Open (or create, 0600) the database at *path* and make sure of *schema*.
 
@@ -30,10 +35,10 @@ async def open_database(path: Path, schema: str) -> aiosqlite.Connection:
     _create_private(path)
     database = await aiosqlite.connect(path, isolation_level=None)
     try:
-        with _full_disk_told(path):
+        with _told_plainly(path):
+            await database.execute("PRAGMA busy_timeout=5000")  # first: the next line may wait
             await database.execute("PRAGMA journal_mode=WAL")
             await database.execute("PRAGMA synchronous=FULL")
-            await database.execute("PRAGMA busy_timeout=5000")
             await database.executescript(schema)
     except BaseException:
         await database.close()
@@ -57,7 +62,7 @@ async def transaction(database: aiosqlite.Connection) -> AsyncIterator[None]:
     """All or nothing. Raises StorageFull (old state whole) instead of SQLite's own error."""
     lock = _one_at_a_time.setdefault(database, asyncio.Lock())
     async with lock:
-        with _full_disk_told(None):
+        with _told_plainly(None):
             try:  # BEGIN inside: it is carried out even if the wait for it is cancelled
                 await database.execute("BEGIN IMMEDIATE")
                 yield
@@ -68,13 +73,38 @@ async def transaction(database: aiosqlite.Connection) -> AsyncIterator[None]:
                 raise
 
 
+async def fetch_all(
+    database: aiosqlite.Connection, query: str, parameters: Iterable[Any] = ()
+) -> list[Any]:
+    """Return all rows of *query*, read in one go.
+
+    A cursor that stayed open between two awaits would pin its snapshot, and the connection's next
+    transaction, another task's, would fail as out of date (SQLITE_BUSY_SNAPSHOT).
+    """
+    return list(await database.execute_fetchall(query, parameters))
+
+
+async def fetch_one(
+    database: aiosqlite.Connection, query: str, parameters: Iterable[Any] = ()
+) -> Any:  # noqa: ANN401 (a row, as sqlite3 types it)
+    """Return the first row of *query* or None; see `fetch_all`."""
+    rows = await fetch_all(database, query, parameters)
+    return rows[0] if rows else None
+
+
 @contextlib.contextmanager
-def _full_disk_told(path: Path | None) -> Iterator[None]:
+def _told_plainly(path: Path | None) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise
         where = f" at {path}" if path else ""
-        message = f"the disk is full or failing{where}; nothing was changed, free some space"
-        raise StorageFull(message) from error
+        match error.sqlite_errorcode & 0xFF:  # the primary code (sqlite.org "Result Codes")
+            case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
+                message = (
+                    f"the disk is full or failing{where}; nothing was changed, free some space"
+                )
+                raise StorageFull(message) from error
+            case sqlite3.SQLITE_BUSY:
+                message = f"another process keeps the database{where} locked; try again"
+                raise StorageBusy(message) from error
+        raise

@@ -145,7 +145,7 @@ async def read_batch(bus: Bus, stream: str, start: int, size: int) -> list[Store
             request = json.dumps({"seq": start, "batch": size}).encode()
             await client.publish(f"{bus.api}.DIRECT.GET.{stream}", request, reply=inbox)
             async with asyncio.timeout(_WAIT):
-                return await _collect(replies)
+                return await bus.while_connected(_collect(replies))
         finally:
             with contextlib.suppress(nats.errors.Error, OSError):
                 await subscription.unsubscribe()

@@ -11,7 +11,7 @@ from bus_schemas.codec import encode
 from bus_schemas.envelope import Envelope
 from bus_schemas.event import Event
 from bus_schemas.transport.connection import Bus, BusUnavailable
-from bus_schemas.transport.database import StorageFull, transaction
+from bus_schemas.transport.database import StorageFull, fetch_one, transaction
 from bus_schemas.transport.jetstream import StreamError, store_raw
 
 _log = structlog.get_logger(__name__)
@@ -39,8 +39,7 @@ async def put(database: aiosqlite.Connection, envelopes: Iterable[Envelope[Event
 
 async def depth(database: aiosqlite.Connection) -> int:
     """Return how many events wait."""
-    async with database.execute("SELECT count(*) FROM outbox") as rows:
-        row = await rows.fetchone()
+    row = await fetch_one(database, "SELECT count(*) FROM outbox")
     return int(row[0]) if row else 0
 
 

@@ -2,6 +2,7 @@
 
 import aiosqlite
 
+from bus_schemas.transport.database import fetch_one
 from bus_schemas.transport.ledger import Position
 
 POSITION_SCHEMA = """
@@ -17,8 +18,7 @@ CREATE TABLE IF NOT EXISTS ledger_position (
 async def read_position(database: aiosqlite.Connection) -> Position | None:
     """Return the committed position; None before the first batch."""
     query = "SELECT created, sequence, digest FROM ledger_position"
-    async with database.execute(query) as rows:
-        row = await rows.fetchone()
+    row = await fetch_one(database, query)
     return Position(row[0], row[1], row[2]) if row else None
 
 

@@ -18,7 +18,7 @@ from bus_schemas.event import Event
 from bus_schemas.events import BannerEvent
 from bus_schemas.streams import BANNERS
 from bus_schemas.transport.connection import Bus, BusUnavailable
-from bus_schemas.transport.database import StorageFull, transaction
+from bus_schemas.transport.database import StorageFull, fetch_one, transaction
 from bus_schemas.transport.jetstream import (
     Conflict,
     Expect,
@@ -135,9 +135,8 @@ class Announcer:
         last = dict.fromkeys(subjects, _Last())
         for subject in last:
             query = "SELECT sequence, revision FROM announced WHERE subject = ?"
-            async with self._database.execute(query, (subject,)) as rows:
-                if row := await rows.fetchone():
-                    last[subject] = _Last(*row)
+            if row := await fetch_one(self._database, query, (subject,)):
+                last[subject] = _Last(*row)
         return last
 
     async def _one_banner(self, items: Sequence[_Announcement], last: _Last) -> _Last:

@@ -3,16 +3,14 @@
 import asyncio
 from typing import Self
 
-import aiosqlite
 import structlog
 
 from bus_schemas.flows import Role
 from bus_schemas.streams import LEDGER
 from bus_schemas.transport.connection import Bus, BusTarget, BusUnavailable
-from bus_schemas.transport.database import open_database
 from bus_schemas.transport.jetstream import StreamError
 from bus_schemas.transport.ledger import Batch, LedgerReader, Position
-from bus_schemas.transport.outbox import OUTBOX_SCHEMA, OutboxPump
+from bus_schemas.transport.outbox import OutboxPump
 from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.config.purger import purge_stored
@@ -28,13 +26,10 @@ _PURGE_AGAIN_SECONDS = 5.0
 class ConfigHandler:
     """Build it with `open`, ask `writer` and `view`, keep `run` running, then `close`."""
 
-    def __init__(
-        self, store: ConfigStore, waiting: aiosqlite.Connection, bus: Bus, owners: ServerOwners
-    ) -> None:
-        """Join the parts; *waiting* is the outbox's own connection: it sees commits only."""
+    def __init__(self, store: ConfigStore, bus: Bus, owners: ServerOwners) -> None:
+        """Join the parts."""
         self._store = store
-        self._waiting = waiting
-        self._pump = OutboxPump(waiting, bus)
+        self._pump = OutboxPump(store.database, bus)
         self._bus = bus
         self._folded = asyncio.Event()
         self.writer = ConfigWriter(bus, owners)
@@ -49,8 +44,7 @@ class ConfigHandler:
         path = installation.platform / FILE_NAME
         bus = role_bus(installation, target, Role.CONFIG).open_in_background()
         store = await ConfigStore.open(path)
-        waiting = await open_database(path, OUTBOX_SCHEMA)
-        return cls(store, waiting, bus, owners)
+        return cls(store, bus, owners)
 
     async def run(self) -> None:
         """Read, tell and purge until cancelled. Raises ReaderMustStop."""
@@ -62,7 +56,6 @@ class ConfigHandler:
     async def close(self) -> None:
         """Close everything."""
         await self._bus.close()
-        await self._waiting.close()
         await self._store.close()
 
     async def position(self) -> Position | None:

@@ -10,7 +10,7 @@ import aiosqlite
 
 from bus_schemas.events import CredentialStored, PinsChanged, SealingKeyPublished
 from bus_schemas.keys import SignedSealingKey
-from bus_schemas.transport.database import open_database, transaction
+from bus_schemas.transport.database import fetch_all, fetch_one, open_database, transaction
 from bus_schemas.transport.ledger import Batch, Fact, Position
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
 from bus_schemas.transport.position import POSITION_SCHEMA, read_position, write_position
@@ -108,8 +108,8 @@ class ConfigStore:
 
     async def purges(self) -> list[Purge]:
         """Return what waits to be purged."""
-        async with self.database.execute("SELECT * FROM purges LIMIT 256") as rows:
-            return [Purge(*row) async for row in rows]
+        rows = await fetch_all(self.database, "SELECT * FROM purges LIMIT 256")
+        return [Purge(*row) for row in rows]
 
     async def purged(self, purge: Purge) -> None:
         """Forget *purge*, unless a newer revision has been stored meanwhile."""
@@ -133,8 +133,8 @@ class ConfigStore:
 
     async def _load(self, server_ids: Iterable[str]) -> dict[tuple[str, str], Progress]:
         query = "SELECT * FROM progress WHERE server_id IN (SELECT value FROM json_each(?))"
-        async with self.database.execute(query, (json.dumps(sorted(server_ids)),)) as rows:
-            return {(r[0], r[1]): Progress.model_validate_json(r[2]) async for r in rows}
+        rows = await fetch_all(self.database, query, (json.dumps(sorted(server_ids)),))
+        return {(r[0], r[1]): Progress.model_validate_json(r[2]) for r in rows}
 
     async def _announce(self, facts: Iterable[Fact]) -> None:
         """Keep the newest of what servers say of themselves; an older one may come again."""
@@ -159,6 +159,5 @@ class ConfigStore:
 
     async def _announced(self, server_id: str, what: str) -> str | None:
         query = "SELECT body FROM announced WHERE server_id = ? AND what = ?"
-        async with self.database.execute(query, (server_id, what)) as rows:
-            row = await rows.fetchone()
+        row = await fetch_one(self.database, query, (server_id, what))
         return str(row[0]) if row else None

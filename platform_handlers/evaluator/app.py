@@ -13,11 +13,10 @@ from bus_schemas.events import EpochOpened
 from bus_schemas.flows import Role
 from bus_schemas.streams import LEDGER
 from bus_schemas.transport.connection import Bus, BusTarget, BusUnavailable
-from bus_schemas.transport.database import open_database
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import Conflict, Expect, read_last, store
 from bus_schemas.transport.ledger import Batch, LedgerReader, Position
-from bus_schemas.transport.outbox import OUTBOX_SCHEMA, OutboxPump
+from bus_schemas.transport.outbox import OutboxPump
 from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.evaluator.handler import Evaluator, EvaluatorSecrets
@@ -40,11 +39,9 @@ async def run_evaluator(
     own = read_secrets(installation)
     keys = await KeyStore.open(installation.evaluator)
     servers = await ServerStore.open(installation.evaluator / FILE_NAME)
-    # The pump reads on a connection of its own, so it never sends what is not yet committed.
-    waiting = await open_database(installation.evaluator / FILE_NAME, OUTBOX_SCHEMA)
     bus = role_bus(installation, target, Role.EVALUATOR).open_in_background()
     try:
-        pump = OutboxPump(waiting, bus)
+        pump = OutboxPump(servers.database, bus)
         evaluator = Evaluator(bus, own, keys, servers, pump)
         await open_first_epoch(bus, await keys.first_epoch())
         reader = LedgerReader(bus, LEDGER, "evaluator", _Told(servers, evaluator, pump))
@@ -58,7 +55,6 @@ async def run_evaluator(
                 ready.set()
     finally:
         await bus.close()
-        await waiting.close()
         await servers.close()
         await keys.close()
 

@@ -14,7 +14,7 @@ import aiosqlite
 
 from bus_schemas.errors import Refused
 from bus_schemas.oprf import SEED_LENGTH, OprfKey
-from bus_schemas.transport.database import open_database, transaction
+from bus_schemas.transport.database import fetch_all, fetch_one, open_database, transaction
 
 UNLOCK_FILE: Final = "unlock-keys.db"
 EPOCH_FILE: Final = "epoch-keys.db"
@@ -75,8 +75,7 @@ class KeyStore:
                 (server_id, secrets.token_bytes(SEED_LENGTH)),
             )
             query = "SELECT seed FROM unlock_keys WHERE server_id = ?"
-            async with self._unlock.execute(query, (server_id,)) as rows:
-                row = await rows.fetchone()
+            row = await fetch_one(self._unlock, query, (server_id,))
         if row is None or row[0] is None:
             detail = f"the unlock key of {server_id} was destroyed; no copy of its disk opens"
             raise Refused("unlock_key_shredded", detail)
@@ -95,8 +94,8 @@ class KeyStore:
     async def epochs(self) -> tuple[EpochKey, ...]:
         """Return the epochs in use, oldest first; the last one is current."""
         query = "SELECT epoch, seed FROM epoch_keys ORDER BY position"
-        async with self._epochs.execute(query) as rows:
-            return tuple([EpochKey(row[0], OprfKey.from_seed(row[1])) async for row in rows])
+        rows = await fetch_all(self._epochs, query)
+        return tuple(EpochKey(row[0], OprfKey.from_seed(row[1])) for row in rows)
 
     async def first_epoch(self) -> EpochKey:
         """Return the newest epoch, making the very first one if there is none."""

@@ -9,7 +9,7 @@ import aiosqlite
 from bus_schemas.errors import Refused
 from bus_schemas.event import Event
 from bus_schemas.events import ServerDeprovisioned, ServerProvisioned, ServerRevoked
-from bus_schemas.transport.database import open_database, transaction
+from bus_schemas.transport.database import fetch_one, open_database, transaction
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.ledger import Batch, Position
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
@@ -76,8 +76,7 @@ class ServerStore:
     async def server(self, server_id: str) -> KnownServer | None:
         """Return one server, None if the ledger has not told of it."""
         query = "SELECT identity_key, active FROM servers WHERE server_id = ?"
-        async with self.database.execute(query, (server_id,)) as rows:
-            row = await rows.fetchone()
+        row = await fetch_one(self.database, query, (server_id,))
         return KnownServer(row[0], bool(row[1])) if row else None
 
     async def spend(self, server_id: str, wanted: int, *, now: int) -> None:
@@ -85,8 +84,7 @@ class ServerStore:
         day = now // _DAY_SECONDS
         async with transaction(self.database):
             query = "SELECT spent FROM evaluations WHERE server_id = ? AND day = ?"
-            async with self.database.execute(query, (server_id, day)) as rows:
-                row = await rows.fetchone()
+            row = await fetch_one(self.database, query, (server_id, day))
             spent = int(row[0]) if row else 0
             check_allowance(spent, wanted, server_id)
             await self.database.execute(

@@ -54,12 +54,6 @@ class Dirty:
     holdings: set[tuple[SlotKey, TagKey]] = field(default_factory=set)
     banners: set[BannerKey] = field(default_factory=set)
 
-    def clear(self) -> None:
-        """Everything is written."""
-        self.servers.clear()
-        self.holdings.clear()
-        self.banners.clear()
-
 
 @dataclass
 class Projection:

@@ -20,7 +20,7 @@ from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
 from platform_handlers.banner.announcer import ANNOUNCEMENTS_SCHEMA, enqueue
 from platform_handlers.banner.lifecycle import Banner, Cause, announcement
 from platform_handlers.fingerprint.holders import Holding, SlotKey, Standing, TagKey
-from platform_handlers.fingerprint.projection import Projection, Server
+from platform_handlers.fingerprint.projection import Dirty, Projection, Server
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS position (
@@ -145,7 +145,7 @@ class FingerprintStore:
                 if (banner := state.banners.get(key))
             ],
         )
-        dirty.clear()
+        state.dirty = Dirty()
 
 
 def cause_of(fact: Fact, tick: int) -> Cause:

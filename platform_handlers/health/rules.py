@@ -26,16 +26,12 @@ class Known:
 
 def told(known: Known, event: StatusChanged) -> Known:
     """Return *known* after a status fact."""
+    if event.transition in {Transition.SILENT, Transition.RETURNED}:
+        return replace(known, silent=event.transition is Transition.SILENT)
     slot = frozenset({event.slot_id} if event.slot_id else ())
-    match event.transition:
-        case Transition.SILENT:
-            return replace(known, silent=True)
-        case Transition.RETURNED:
-            return replace(known, silent=False)
-        case Transition.REJECTED:
-            return replace(known, rejected=known.rejected | slot)
-        case Transition.ACCEPTED:
-            return replace(known, rejected=known.rejected - slot)
+    if event.transition is Transition.REJECTED:
+        return replace(known, rejected=known.rejected | slot)
+    return replace(known, rejected=known.rejected - slot)
 
 
 def on_report(known: Known, report: HealthReported, age_seconds: float) -> list[StatusChanged]:

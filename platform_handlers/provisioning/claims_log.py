@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bus_schemas.transport.database import transaction
+from bus_schemas.transport.database import fetch_all, fetch_one, transaction
 from platform_handlers.provisioning.records import DOOR_SECONDS
 from platform_handlers.provisioning.registry import Registry
 
@@ -43,10 +43,9 @@ class ClaimsLog:
             issued_at = max(self._registry.now(), row[0] + 1, newest_known + 1)
             await self._registry.database.execute("UPDATE claims SET issued_at = ?", (issued_at,))
             query = "SELECT nkey, ended_at FROM servers WHERE nkey NOTNULL AND ended_at > ?"
-            async with self._registry.database.execute(
-                query, (self._registry.now() - _FORGET_SECONDS,)
-            ) as rows:
-                revocations = {str(nkey): int(at) + _DAY async for nkey, at in rows}
+            since = self._registry.now() - _FORGET_SECONDS
+            rows = await fetch_all(self._registry.database, query, (since,))
+            revocations = {str(nkey): int(at) + _DAY for nkey, at in rows}
         return ClaimsOrder(issued_at, row[1], revocations)
 
     async def pushed(self, order: ClaimsOrder) -> None:
@@ -57,7 +56,6 @@ class ClaimsLog:
 
     async def _row(self) -> tuple[int, int, int]:
         query = "SELECT issued_at, wanted, pushed FROM claims"
-        async with self._registry.database.execute(query) as rows:
-            row = await rows.fetchone()
+        row = await fetch_one(self._registry.database, query)
         assert row is not None  # noqa: S101 (the schema puts it there)
         return int(row[0]), int(row[1]), int(row[2])

@@ -26,7 +26,7 @@ from bus_schemas.events import (
 )
 from bus_schemas.keys import owner_fingerprint
 from bus_schemas.nkeys import public_bytes
-from bus_schemas.transport.database import open_database, transaction
+from bus_schemas.transport.database import fetch_all, fetch_one, open_database, transaction
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.outbox import put
 from platform_handlers.provisioning.records import (
@@ -120,14 +120,13 @@ class Registry:
 
     async def owners(self) -> tuple[str, ...]:
         """Return all owner ids, sorted."""
-        async with self.database.execute("SELECT owner_id FROM owners ORDER BY 1") as rows:
-            return tuple([row[0] async for row in rows])
+        rows = await fetch_all(self.database, "SELECT owner_id FROM owners ORDER BY 1")
+        return tuple(row[0] for row in rows)
 
     async def owner_of_token(self, token: str) -> str | None:
         """Return whose API token this is, None if nobody's."""
         query = "SELECT owner_id FROM owners WHERE token_hash = ?"
-        async with self.database.execute(query, (secret_hash(token),)) as rows:
-            row = await rows.fetchone()
+        row = await fetch_one(self.database, query, (secret_hash(token),))
         return str(row[0]) if row else None
 
     async def add_owner_key(self, owner_id: str, public_key: bytes, label: str = "") -> OwnerKey:
@@ -158,8 +157,8 @@ class Registry:
         query = (
             "SELECT public_key, fingerprint, label FROM owner_keys WHERE owner_id = ? ORDER BY 2"
         )
-        async with self.database.execute(query, (owner_id,)) as rows:
-            return tuple([OwnerKey(*row) async for row in rows])
+        rows = await fetch_all(self.database, query, (owner_id,))
+        return tuple(OwnerKey(*row) for row in rows)
 
     async def add_server(self, owner_id: str, server_id: str) -> str:
         """Issue *server_id* and return its join secret, good for one use within an hour.
@@ -191,8 +190,7 @@ class Registry:
 
     async def server(self, server_id: str) -> ServerRecord | None:
         """Return one server, None if the id was never issued."""
-        async with self.database.execute(f"{_SERVER} WHERE server_id = ?", (server_id,)) as rows:
-            row = await rows.fetchone()
+        row = await fetch_one(self.database, f"{_SERVER} WHERE server_id = ?", (server_id,))
         return _record(row) if row else None
 
     async def require_server(self, server_id: str) -> ServerRecord:
@@ -210,8 +208,8 @@ class Registry:
     async def servers(self, owner_id: str | None = None) -> list[ServerRecord]:
         """Return the servers of one owner, or all, by id."""
         query = f"{_SERVER} WHERE ? IS NULL OR owner_id = ?1 ORDER BY server_id"
-        async with self.database.execute(query, (owner_id,)) as rows:
-            return [_record(row) async for row in rows]
+        rows = await fetch_all(self.database, query, (owner_id,))
+        return [_record(row) for row in rows]
 
     async def enrol(self, wish: Enrolment) -> ServerRecord:
         """Spend the join secret and make the server active; its fact goes to the outbox.
@@ -235,8 +233,7 @@ class Registry:
 
     async def _joinable(self, wish: Enrolment) -> ServerRecord:
         query = f"{_SERVER} WHERE server_id = ? AND join_hash = ?"
-        async with self.database.execute(query, (wish.server_id, secret_hash(wish.secret))) as rows:
-            row = await rows.fetchone()
+        row = await fetch_one(self.database, query, (wish.server_id, secret_hash(wish.secret)))
         if row is None:
             raise Refused("bad_join_secret", f"not the join token of {wish.server_id}")
         record = _record(row)
@@ -291,10 +288,9 @@ class Registry:
 
     async def _require_owner(self, owner_id: str) -> None:
         query = "SELECT 1 FROM owners WHERE owner_id = ?"
-        async with self.database.execute(query, (owner_id,)) as rows:
-            if await rows.fetchone() is None:
-                detail = f"no owner {owner_id}; `byok owner add {owner_id}` makes one"
-                raise Refused("unknown_owner", detail)
+        if await fetch_one(self.database, query, (owner_id,)) is None:
+            detail = f"no owner {owner_id}; `byok owner add {owner_id}` makes one"
+            raise Refused("unknown_owner", detail)
 
     async def _tell(self, event: Event) -> None:
         await put(self.database, [fresh(event)])

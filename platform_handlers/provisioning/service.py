@@ -8,7 +8,7 @@ import structlog
 from bus_schemas.flows import Role
 from bus_schemas.transport.connection import Bus, BusTarget, BusUnavailable
 from bus_schemas.transport.credentials import parse_credentials
-from bus_schemas.transport.database import open_database
+from bus_schemas.transport.database import fetch_one, open_database
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, OutboxPump
 from platform_handlers.authority.installation import Installation, read_evaluator_keys
 from platform_handlers.authority.role_bus import role_bus
@@ -33,22 +33,22 @@ async def run_provisioning(
     installation: Installation, target: BusTarget, registry: Registry
 ) -> None:
     """Issue, renew, tell and revoke until cancelled; a bus that is away is waited for."""
-    # The pump reads on a connection of its own, so it never sends what is not yet committed.
-    waiting = await open_database(installation.platform / FILE_NAME, OUTBOX_SCHEMA)
+    # A connection of its own sees every commit to the file, also those of this process.
+    watched = await open_database(installation.platform / FILE_NAME, OUTBOX_SCHEMA)
     bus = role_bus(installation, target, Role.ISSUER).open_in_background()
     system = system_bus(installation, target).open_in_background()
-    pump = OutboxPump(waiting, bus)
+    pump = OutboxPump(registry.database, bus)
     keys = read_evaluator_keys(installation)
     try:
         await Issuer(registry, TokenMint.of(installation), keys, pump).listen(bus)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(pump.run(), name="provisioning outbox")
-            watch = _watch(waiting, pump, Revoker(system, registry, installation))
+            watch = _watch(watched, pump, Revoker(system, registry, installation))
             tasks.create_task(watch, name="registry watch")
     finally:
         await bus.close()
         await system.close()
-        await waiting.close()
+        await watched.close()
 
 
 async def _watch(database: aiosqlite.Connection, pump: OutboxPump, revoker: Revoker) -> None:
@@ -67,6 +67,5 @@ async def _watch(database: aiosqlite.Connection, pump: OutboxPump, revoker: Revo
 
 
 async def _version(database: aiosqlite.Connection) -> object:
-    async with database.execute("PRAGMA data_version") as rows:
-        row = await rows.fetchone()
+    row = await fetch_one(database, "PRAGMA data_version")
     return row[0] if row else None

