@@ -13,7 +13,7 @@ from bus_schemas.event import Event
 from bus_schemas.events import ClockTicked, EpochClosed
 from bus_schemas.flows import Role
 from bus_schemas.streams import LEDGER
-from bus_schemas.transport import ledger
+from bus_schemas.transport import follow, ledger
 from bus_schemas.transport.connection import Bus, BusUnavailable
 from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.fresh import fresh
@@ -165,6 +165,7 @@ async def test_a_ledger_made_anew_under_a_live_connection_is_noticed(
 ) -> None:
     """No reconnect tells of it, so the reader looks from time to time."""
     monkeypatch.setattr(ledger, "_LOOK_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(follow, "_LOOK_ANYWAY_SECONDS", 0.1)
     writer, setup = await platform.bus(Role.FINGERPRINT), await platform.bus(Role.SETUP)
     notebook = Notebook()
     await tell(writer, *ticks(1, 5))

@@ -283,3 +283,21 @@ async def test_a_damaged_state_folder_is_said_to_be_damaged(fleet: Fleet, damage
     assert await agent.process.wait() == 78
     [line] = agent.log.read_text().splitlines()
     assert line.startswith("byok-vps: ")
+
+
+async def test_a_stale_copy_of_the_disk_ends_with_one_sentence(fleet: Fleet) -> None:
+    """The evaluator's refusal ends the agent: exit code 77, no trace, and the reason is named."""
+    state = await fleet.enrol(SERVER)
+    agent = await fleet.start(state)
+    await agent.ready()
+    await agent.stop()
+    old = state.root_file.read_bytes()
+    again = await fleet.start(state)
+    await again.ready()
+    await again.stop()
+    state.root_file.write_bytes(old)
+    stale = await fleet.start(state)
+    assert await stale.process.wait() == 77
+    said = stale.log.read_text()
+    assert "byok-vps: stale_generation" in said
+    assert "Traceback" not in said

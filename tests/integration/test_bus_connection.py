@@ -1,0 +1,268 @@
+"""Connecting to the bus: only over TLS, only to who it should be, and never a hang."""
+
+import asyncio
+import logging
+import shutil
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from nats.aio.msg import Msg
+
+from bus_schemas.errors import ByokError
+from bus_schemas.flows import Role
+from bus_schemas.transport.connection import Bus, BusDenied, BusTarget, BusUnavailable
+from bus_schemas.transport.credentials import Credentials
+from platform_handlers.authority import tls
+from platform_handlers.authority.installation import Installation, user_credentials
+from platform_handlers.authority.nats_process import start_nats_server
+from tests.conftest import Platform
+from tests.outages import Outage
+
+
+def anybody(installation: Installation) -> Credentials:
+    """Return a server's credentials."""
+    return user_credentials(installation, Role.SERVER, "acme-1", now=int(time.time()))
+
+
+async def refused(
+    installation: Installation, target: BusTarget, credentials: Credentials | None = None
+) -> ByokError:
+    """Connect in vain, within a few seconds, and return the one sentence it gives."""
+    signing_in = credentials or anybody(installation)
+    async with asyncio.timeout(8):
+        with pytest.raises((BusDenied, BusUnavailable)) as error:
+            await Bus(target, "acme-1", lambda: signing_in).open()
+    said = str(error.value)
+    assert target.url in said or str(target.ca_file) in said
+    assert "\n" not in said
+    assert len(said) < 300
+    assert signing_in.seed not in said
+    return error.value
+
+
+async def test_a_wrong_ca_is_denied(platform: Platform, tmp_path: Path) -> None:
+    """Whoever cannot prove to be our bus gets nothing from us."""
+    other = tmp_path / "other.pem"
+    other.write_bytes(tls.make_ca("another CA", now=datetime.now(UTC)).certificate)
+    error = await refused(platform.installation, replace(platform.server.target, ca_file=other))
+    assert isinstance(error, BusDenied)
+    assert "the certificate is not acceptable" in str(error)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+async def test_a_ca_file_that_is_none_is_denied(
+    installation: Installation, tmp_path: Path, content: bytes | None
+) -> None:
+    """It names the file, since that is what must be mended."""
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_bytes(content)
+    error = await refused(installation, BusTarget("tls://127.0.0.1:1", file))
+    assert isinstance(error, BusDenied)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "life", "why"),
+    [
+        (("localhost", "127.0.0.1"), timedelta(minutes=-1), "expired"),
+        (("bus.example", "192.0.2.1"), timedelta(days=1), "mismatch"),
+    ],
+)
+async def test_a_certificate_that_does_not_fit_is_denied(
+    installation: Installation, tmp_path: Path, hosts: tuple[str, ...], life: timedelta, why: str
+) -> None:
+    """Expired, or good for another host: both come from our own CA."""
+    ca = tls.Pair(installation.ca.read_bytes(), (installation.authority / "ca.key").read_bytes())
+    pair = tls.make_server_certificate(ca, "bus", hosts, now=datetime.now(UTC), life=life)
+    (installation.nats / "tls" / "server.pem").write_bytes(pair.certificate)
+    (installation.nats / "tls" / "server.key").write_bytes(pair.key)
+    server = await start_nats_server(installation, log=tmp_path / "nats.log")
+    try:
+        error = await refused(installation, server.target)
+    finally:
+        server.stop()
+    assert isinstance(error, BusDenied)
+    assert why in str(error).lower()
+
+
+async def test_another_installations_token_is_denied(platform: Platform, tmp_path: Path) -> None:
+    """A good certificate does not let a stranger in."""
+    folder = shutil.copytree(platform.installation.root, tmp_path / "copy")
+    stranger = Installation(folder)
+    seed = stranger.authority / "server.seed"
+    seed.write_text((stranger.authority / "ops.seed").read_text())
+    error = await refused(platform.installation, platform.server.target, anybody(stranger))
+    assert isinstance(error, BusDenied)
+    assert "refused our token" in str(error)
+
+
+async def test_a_plain_url_is_denied_before_a_byte_is_sent(installation: Installation) -> None:
+    """`nats://` could be listened to; there is not even a connection."""
+    heard = asyncio.Event()
+
+    async def hear(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.set()
+        writer.close()
+
+    async with await asyncio.start_server(hear, "127.0.0.1", 0) as plain:
+        port = plain.sockets[0].getsockname()[1]
+        target = BusTarget(f"nats://127.0.0.1:{port}", installation.ca)
+        error = await refused(installation, target)
+    assert isinstance(error, BusDenied)
+    assert not heard.is_set()
+
+
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def _says_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def _is_plain_nats(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b'INFO {"server_id":"x","version":"2.15.1","headers":true}\r\n')
+    await writer.drain()
+    await reader.read()
+
+
+async def _hangs_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (_says_nothing, BusUnavailable),
+        (_is_plain_nats, BusDenied),
+        (_hangs_up, BusUnavailable),
+    ],
+)
+async def test_a_server_without_tls_is_turned_away(
+    installation: Installation, answer: Answer, kind: type[ByokError]
+) -> None:
+    """A listener that is silent, speaks plainly or hangs up: no token is sent, nobody hangs."""
+    received = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.extend(await reader.read(8192))
+        await answer(reader, writer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as plain:
+        port = plain.sockets[0].getsockname()[1]
+        target = BusTarget(f"tls://127.0.0.1:{port}", installation.ca)
+        error = await refused(installation, target)
+    assert isinstance(error, kind)
+    assert b"CONNECT" not in received
+    assert b"eyJ" not in received  # how every JWT begins
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+async def test_nobody_there_is_unavailable(installation: Installation, host: str) -> None:
+    """Trying again may help, and it says so by its kind."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody else takes the port
+        target = BusTarget(f"tls://{host}:{taken.getsockname()[1]}", installation.ca)
+        error = await refused(installation, target)
+    assert isinstance(error, BusUnavailable)
+    assert "cannot be reached" in str(error)
+
+
+async def test_the_server_refuses_a_plain_client(platform: Platform) -> None:
+    """It says nothing in the clear, not even its INFO line, and hangs up."""
+    host, port = platform.server.target.url.removeprefix("tls://").split(":")
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b'CONNECT {"verbose":false}\r\nPING\r\n')
+        try:
+            said = await reader.read()
+        except ConnectionError:
+            said = b""
+        writer.close()
+    assert b"INFO" not in said
+    assert b"PONG" not in said
+
+
+async def test_a_listener_outlives_the_server_and_the_client(platform: Platform) -> None:
+    """Subscriptions come back with the connection, and whoever waits is told."""
+    outage, heard = Outage(platform), asyncio.Queue[bytes]()
+    bus, ready = await platform.bus(Role.ISSUER), asyncio.Event()
+
+    async def listen(message: Msg) -> None:
+        heard.put_nowait(message.data)
+
+    await bus.listen("byok.v1.enrol", listen)
+    await (await bus.client()).flush()
+    bus.on_ready(ready.set)
+    asker = await platform.bus(Role.ENROLLING, "new-1")
+    await (await asker.client()).publish("byok.v1.enrol", b"before")
+    async with asyncio.timeout(5):
+        assert await heard.get() == b"before"
+    await outage.begin(kill=True)
+    await outage.end()
+    async with asyncio.timeout(20):
+        await ready.wait()
+        await (await bus.client()).flush()
+        await (await asker.client()).publish("byok.v1.enrol", b"after")
+        assert await heard.get() == b"after"
+    assert bus.connected
+
+
+async def test_a_request_during_an_outage_ends_in_time(platform: Platform) -> None:
+    """It waits for the bus as long as it was told to, and no longer."""
+    outage, bus = Outage(platform), await platform.bus(Role.SERVER, "acme-1")
+    await outage.begin()
+    async with asyncio.timeout(3):
+        with pytest.raises(BusUnavailable, match="no answer on byok.v1.token.acme-1"):
+            await bus.request("byok.v1.token.acme-1", b"", wait=0.5)
+    await outage.end()
+
+
+async def test_connecting_in_the_background_waits_for_the_bus(platform: Platform) -> None:
+    """A process may start before its bus does; `renew` makes it try at once."""
+    outage, credentials = Outage(platform), anybody(platform.installation)
+    await outage.begin()
+    bus = Bus(platform.server.target, "acme-1", lambda: credentials).open_in_background()
+    asking = asyncio.create_task(bus.client())
+    await asyncio.sleep(0)
+    assert not bus.connected
+    await outage.end()
+    async with asyncio.timeout(20):
+        await bus.renew()
+        await asking
+    assert bus.connected
+    await bus.renew()  # signs in anew on the live connection
+    async with asyncio.timeout(20):
+        await bus.client()
+    await bus.close()
+    assert not bus.connected
+
+
+async def test_closing_before_there_was_a_connection_ends(installation: Installation) -> None:
+    """Whatever stage the attempts are at."""
+    target = BusTarget("tls://127.0.0.1:1", installation.ca)
+    credentials = anybody(installation)
+    for steps in (0, 1, 5, 50):
+        bus = Bus(target, "acme-1", lambda: credentials).open_in_background()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await bus.close()
+
+
+async def test_the_end_of_a_connection_is_no_news_in_the_log(
+    platform: Platform, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio's complaint about nats-py's way of closing would come once for each connection."""
+    with caplog.at_level(logging.WARNING, logger="asyncio"):
+        bus = await Bus(
+            platform.server.target, "acme-1", lambda: anybody(platform.installation)
+        ).open()
+        await bus.close()
+        logging.getLogger("asyncio").warning("something else")
+    assert [record.message for record in caplog.records] == ["something else"]
