@@ -74,5 +74,5 @@ async def forget_ids(platform: Platform, stream: Stream, subject: str) -> None:
         await api(bus, f"STREAM.UPDATE.{stream.name}", shortest)
         probe = derived_id("probe", subject)
         first = await store_raw(bus, subject, probe, b"{}")
-        while await store_raw(bus, subject, probe, b"{}") == first:
+        while await store_raw(bus, subject, probe, b"{}") == first:  # noqa: ASYNC110 (no bell)
             await asyncio.sleep(0.05)

@@ -23,11 +23,19 @@ from nats.aio.msg import Msg
 
 from bus_schemas.errors import ByokError
 from bus_schemas.transport.credentials import Credentials
-from bus_schemas.transport.nats_manners import FIRST_DELAY, LONGEST_DELAY, is_useful, jittered, shut
+from bus_schemas.transport.nats_manners import (
+    FIRST_DELAY,
+    LONGEST_DELAY,
+    ended,
+    is_useful,
+    jittered,
+    shut,
+)
 
 _log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS = 10
+_FLUSH_SECONDS = 5
 
 Listener = Callable[[Msg], Awaitable[None]]
 _T = TypeVar("_T")
@@ -91,8 +99,7 @@ class Bus:
 
     async def open(self) -> "Bus":
         """Connect once. Raises BusUnavailable or BusDenied with one clear sentence."""
-        self._client = await self._build()
-        self._became_ready()
+        await self._adopt(await self._build())
         return self
 
     def open_in_background(self) -> "Bus":
@@ -105,8 +112,7 @@ class Bus:
         self._closing = True
         if self._rebuilding:
             self._rebuilding.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._rebuilding
+            await asyncio.wait({self._rebuilding})
         client, self._client = self._client, None
         self._became_lost()
         if client:
@@ -152,10 +158,11 @@ class Bus:
                 return self._client
 
     async def listen(self, subject: str, listener: Listener, *, queue: str = "") -> None:
-        """Subscribe now and after every rebuild."""
+        """Subscribe now and after every rebuild; on return the server knows, if it is there."""
         self._listeners.append((subject, queue, listener))
         if self._client is not None:
             await self._client.subscribe(subject, queue=queue, cb=listener)
+            await _heard(self._client)
 
     async def renew(self) -> None:
         """Sign in anew with the current credentials, without losing a buffered message.
@@ -190,10 +197,9 @@ class Bus:
                 return client
             error = _first_error(connecting, failed)
         finally:
-            if not connecting.done():
-                connecting.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await connecting
+            await ended(connecting)
+            if failed.done() and not failed.cancelled():
+                failed.exception()  # heard, also where we were cancelled and do not raise it
         await shut(client)
         raise _explained(error, self._target) from error
 
@@ -236,15 +242,30 @@ class Bus:
             ping_interval=20,
             max_outstanding_pings=2,
         )
-        for subject, queue, listener in self._listeners:
-            await client.subscribe(subject, queue=queue, cb=listener)
+
+    async def _adopt(self, client: Client) -> None:
+        """Make *client* ours and give it all subscriptions.
+
+        Who listens from now on subscribes by himself: the list is read in the same moment in
+        which the client becomes ours, so no listener is missed and none is subscribed twice.
+        """
+        self._client, listeners = client, tuple(self._listeners)
+        try:
+            for subject, queue, listener in listeners:
+                await client.subscribe(subject, queue=queue, cb=listener)
+            if listeners:
+                await _heard(client)
+        except nats.errors.Error as error:  # it closed again, and `closed` builds the next one
+            _log.warning("bus_lost_early", user=self._name, error=_gist(error))
+        if self._client is client and client.is_connected:
+            self._became_ready()
 
     async def _rebuild(self) -> None:
         delay = FIRST_DELAY
         while not self._closing:
             self._hurry.clear()
             try:
-                self._client = await self._build()
+                client = await self._build()
             except (BusUnavailable, BusDenied) as error:
                 _log.warning("bus_rebuild", user=self._name, error=str(error), seconds=delay)
                 with contextlib.suppress(TimeoutError):
@@ -252,7 +273,7 @@ class Bus:
                         await self._hurry.wait()
                 delay = min(2 * delay, LONGEST_DELAY)
             else:
-                self._became_ready()
+                await self._adopt(client)
                 return
 
     def _became_lost(self) -> None:
@@ -278,6 +299,17 @@ def tls_context(ca_file: Path) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise BusDenied(f"{ca_file} is not a readable CA certificate") from error
     return context
+
+
+async def _heard(client: Client) -> None:
+    """Wait until the server has taken our subscriptions in, or is gone.
+
+    nats-py sends a PING before what is still buffered, so the buffer gets its turn first; and a
+    flush that is cancelled would make it drop the connection at the PONG, so it goes on alone.
+    """
+    await asyncio.sleep(0)
+    with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+        await asyncio.shield(asyncio.create_task(client.flush(_FLUSH_SECONDS)))
 
 
 def _b64_signature(credentials: Credentials, nonce: str) -> bytes:

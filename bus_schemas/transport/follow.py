@@ -8,7 +8,7 @@ can be lost, the head is looked at every few seconds anyway.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import nats.errors
 import structlog
@@ -28,7 +28,7 @@ _BACK_OFF_SECONDS = 0.5
 
 async def follow(
     bus: Bus, stream: Stream, start: int, *, size: int = BATCH
-) -> AsyncIterator[list[StoredMessage]]:
+) -> AsyncGenerator[list[StoredMessage], None]:
     """Yield batches in stream order from sequence *start* on, for ever.
 
     An empty list is yielded once whenever the head is reached, so a caller can tell "caught up".

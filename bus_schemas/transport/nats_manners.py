@@ -1,5 +1,6 @@
 """How to get along with nats-py: reconnecting, closing, and what it makes asyncio say."""
 
+import asyncio
 import contextlib
 import logging
 import random
@@ -11,6 +12,8 @@ from nats.aio.client import Client, Server
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 15.0
 """Seconds between attempts to reconnect, doubled each time."""
+_CANCEL_AGAIN_SECONDS = 0.1
+_CLOSE_SECONDS = 5.0
 
 
 def is_useful(record: logging.LogRecord) -> bool:
@@ -29,7 +32,33 @@ def jittered(servers: list[Server], _info: dict[str, Any]) -> tuple[Server, floa
     return server, random.uniform(0, longest)  # noqa: S311 (jitter)
 
 
+async def ended(task: asyncio.Task[None]) -> None:
+    """Cancel *task*, again and again, until it ends.
+
+    nats-py tries to connect for ever, and `asyncio.wait_for` of Python 3.11 forgets a
+    cancellation that comes in the same moment as what it waits for.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_CANCEL_AGAIN_SECONDS)
+    if not task.cancelled():
+        task.exception()  # heard; nobody else will ask
+
+
 async def shut(client: Client) -> None:
+    """Drain and close *client*, within a few seconds even if the server has fallen silent.
+
+    In a task of its own: a reconnect that closing cancels leaves a cancelled future behind, and
+    who waits for that (`close` does) seems to have been cancelled too.
+    """
+    closing = asyncio.create_task(_drain_and_close(client))
+    try:
+        await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
+    finally:
+        await ended(closing)
+
+
+async def _drain_and_close(client: Client) -> None:
     """Drain if that is possible, close in any case (drain raises while reconnecting)."""
     with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
         if client.is_connected:

@@ -1,6 +1,7 @@
 """Following a stream without a consumer, on a real bus."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -125,7 +126,7 @@ async def test_an_outage_is_waited_out(platform: Platform, kill: bool) -> None:
 async def test_a_read_that_is_cut_off_fails_at_once(platform: Platform) -> None:
     """What was asked before the outage is never answered, so nobody waits for it."""
     outage, bus = Outage(platform), await platform.bus(Role.HEALTH)
-    platform.server.process.send_signal(19)  # SIGSTOP: it takes the question and does not answer
+    platform.server.process.send_signal(signal.SIGSTOP)  # it takes the question and does not answer
     asking = asyncio.create_task(read_batch(bus, LEDGER.name, 1, 10))
     async with asyncio.timeout(4):  # sooner than the read would give up by itself
         await asyncio.sleep(0)
