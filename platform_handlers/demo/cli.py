@@ -80,11 +80,9 @@ async def _tell(
 
 async def _stay(story: Story, screen: Screen) -> None:
     """Keep running until Ctrl-C, with the page open to both owners."""
-    links = await story.links()
     ca = story.installation.ca
-    lines = [f"{owner_id}'s page, once: {url}" for owner_id, url in links.items()]
-    lines += [f"its certificate is signed by {ca}", "Ctrl-C ends the demo"]
-    screen.note("\n".join(lines))
+    notes = (f"your browser will warn: the certificate is signed by {ca}", "Ctrl-C ends the demo")
+    screen.links(await story.links(), notes)
     while True:
         story.stage.check()
         await asyncio.sleep(1)

@@ -1,10 +1,9 @@
 """How the demo looks: steps with their times, then the banners in their colours."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.panel import Panel
 from rich.status import Status
 from rich.table import Table
 
@@ -34,7 +33,8 @@ class Screen:
 
     def step(self, text: str) -> None:
         """Say what has just been done."""
-        self._console.print(f"  [green]✓[/green] {text} [dim]{self.seconds:5.1f} s[/dim]")
+        line = f"  [green]✓[/green] [dim]{self.seconds:4.1f} s[/dim]  {text}"
+        self._console.print(line, soft_wrap=True)
 
     def banners(self, rows: Sequence[dict[str, object]]) -> None:
         """Show banners as a table."""
@@ -56,10 +56,14 @@ class Screen:
             table.add_row(*cells, style=style)
         self._console.print(table)
 
-    def note(self, text: str) -> None:
-        """Show a paragraph that matters."""
+    def links(self, links: Mapping[str, str], notes: Sequence[str]) -> None:
+        """Show the pages' addresses, each whole on a line of its own, to be clicked or copied."""
         self.end()
-        self._console.print(Panel(text, expand=False, border_style="dim"), soft_wrap=True)
+        self._console.print("\n[bold]Look for yourself[/bold] (each address signs in once)")
+        for owner_id, url in links.items():
+            self._console.print(f"  {owner_id:<8} {url}", soft_wrap=True)
+        for note in notes:
+            self._console.print(f"  [dim]{note}[/dim]", soft_wrap=True)
 
     def end(self) -> None:
         """Stop the spinner."""
@@ -69,8 +73,10 @@ class Screen:
 
 
 def _shared(row: dict[str, object]) -> str:
+    if row["state"] == "cleared":
+        return "nobody any more"
     own = row["own_servers"]
     parts = [", ".join(own)] if isinstance(own, list) and own else []
     if row["other_owners"]:
-        parts.append(f"{row['other_owners']} other owner, not named")
+        parts.append("another owner")
     return " and ".join(parts) or "nobody"

@@ -85,14 +85,17 @@ class Story:
 
     async def add_owners(self) -> None:
         """Each owner makes a key; each server joins with its owner's fingerprint, and starts."""
-        for owner_id, servers in OWNERS.items():
-            state = ("--state", str(self.installation.root))
-            token = await self.stage.command(PLATFORM, *state, "owner", "add", owner_id)
-            await self._connect_owner(owner_id, token)
-            await asyncio.gather(*(self._join(owner_id, server_id) for server_id in servers))
-            self.told(f"{owner_id} has an owner key and {' and '.join(servers)}")
+        await asyncio.gather(*(self._add_owner(owner_id) for owner_id in OWNERS))
         await asyncio.gather(*(self._unlocked(o, s) for o, ids in OWNERS.items() for s in ids))
         self.told("all servers are unlocked and have signed a sealing key")
+
+    async def _add_owner(self, owner_id: str) -> None:
+        state = ("--state", str(self.installation.root))
+        token = await self.stage.command(PLATFORM, *state, "owner", "add", owner_id)
+        await self._connect_owner(owner_id, token)
+        servers = OWNERS[owner_id]
+        await asyncio.gather(*(self._join(owner_id, server_id) for server_id in servers))
+        self.told(f"{owner_id} has an owner key and {' and '.join(servers)}")
 
     async def send_credentials(self, key: ApiKey) -> None:
         """One API key goes to two of acme's servers, one login to acme-1 and globex-1."""
@@ -124,8 +127,10 @@ class Story:
         self.told("acme gave acme-2 a key of its own: sent, stored, the old one retired")
 
     async def banners_when(self, enough: Callable[[Standing], bool]) -> list[dict[str, object]]:
-        """Return all banners once *enough* holds, or as they are after half a minute."""
-        await self.watch.until(enough, seconds=_SECONDS)
+        """Return all banners once *enough* holds. Raises DemoFailed when it does not in time."""
+        if not await self.watch.until(enough, seconds=_SECONDS):
+            seen = json.dumps(rows(self.watch.banners))
+            raise DemoFailed(f"after {_SECONDS:.0f} s a subscriber still sees only {seen}")
         return rows(self.watch.banners)
 
     async def verify_replay(self) -> int:
