@@ -8,8 +8,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from benchmarks.figure import Figure, paired
+from bus_schemas.credential import CredentialPayload
 from bus_schemas.fields import CredentialKind
-from bus_schemas.sealed import CredentialPayload, SealContext, open_sealed, seal
+from bus_schemas.sealed import SealContext, open_sealed, seal
 from bus_schemas.transport.fresh import new_id
 
 _TIMES = 200

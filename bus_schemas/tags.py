@@ -7,9 +7,9 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 
+from bus_schemas.credential import CredentialPayload, OAuthSet
 from bus_schemas.encoding import lp
 from bus_schemas.fields import Basis, Strength
-from bus_schemas.sealed import CredentialPayload, OAuthSet
 
 _RANDOM_LOOKING = re.compile(r"(?=.*[0-9])[^@\s]{16,}")
 """At least 16 characters with a digit, no `@`: UUIDs, `user-…`, 21-digit subjects."""

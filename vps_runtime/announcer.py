@@ -23,7 +23,8 @@ from bus_schemas.events.reported import (
     SealingKeyPublished,
 )
 from vps_runtime.config.plan import superseded
-from vps_runtime.config.told import (
+from vps_runtime.enrolment.pins import read_pins
+from vps_runtime.facts.told import (
     notes,
     renewal_due,
     retired_forgets,
@@ -32,7 +33,6 @@ from vps_runtime.config.told import (
     to_tell_retired,
     to_tell_stored,
 )
-from vps_runtime.enrolment.pins import read_pins
 from vps_runtime.fingerprint.tags import Tags
 from vps_runtime.unlocked import UnlockedServer
 

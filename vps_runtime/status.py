@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from vps_runtime.config.told import StoredNote, notes
+from vps_runtime.facts.told import StoredNote, notes
 from vps_runtime.state import StateFolder
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from vps_runtime.facts import Facts
+from vps_runtime.facts.store import Facts
 from vps_runtime.state import Identity, Settings, StateFolder
 from vps_runtime.unlock.boot import Unlocked
 from vps_runtime.vault.credentials import CredentialStore

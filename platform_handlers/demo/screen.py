@@ -39,7 +39,7 @@ class Screen:
     def banners(self, rows: Sequence[dict[str, object]]) -> None:
         """Show banners as a table."""
         self.end()
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2), header_style="dim")
+        table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
         for heading in ("severity", "code", "owner", "server", "shared with", "state"):
             table.add_column(heading)
         for row in rows:
@@ -74,7 +74,7 @@ class Screen:
 
 def _shared(row: dict[str, object]) -> str:
     if row["state"] == "cleared":
-        return "nobody any more"
+        return "nobody now"
     own = row["own_servers"]
     parts = [", ".join(own)] if isinstance(own, list) and own else []
     if row["other_owners"]:

@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bus_schemas.api import SealedSubmission, ServerView, SlotStep, SlotView
+from bus_schemas.credential import CredentialPayload
 from bus_schemas.errors import Refused
 from bus_schemas.fields import CredentialKind, at_utc
 from bus_schemas.keys import server_fingerprint
 from bus_schemas.providers import Provider
-from bus_schemas.sealed import CredentialPayload
 from bus_schemas.transport.fresh import new_id
 from platform_handlers.owner import asking, sealing
 from platform_handlers.owner.console import TRY_AGAIN, in_fours

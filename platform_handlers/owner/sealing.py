@@ -11,11 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr, ValidationError
 
 from bus_schemas.api import SealedSubmission, ServerView, SlotView
+from bus_schemas.credential import CredentialPayload, OAuthSet
 from bus_schemas.errors import ContractError, Refused
 from bus_schemas.fields import CredentialKind
 from bus_schemas.keys import SignedSealingKey, server_fingerprint, verify_sealing_key
 from bus_schemas.providers import Provider, load_providers
-from bus_schemas.sealed import CredentialPayload, OAuthSet, SealContext, seal
+from bus_schemas.sealed import SealContext, seal
 
 LIFE: Final = timedelta(hours=24)
 """How long a sealed credential waits for its server; the platform keeps it no longer."""

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from bus_schemas.api import SlotStep
 from bus_schemas.codec import decode
+from bus_schemas.credential import CredentialPayload
 from bus_schemas.errors import Refused
 from bus_schemas.events import (
     ConfigDesired,
@@ -24,7 +25,7 @@ from bus_schemas.events import (
 from bus_schemas.fields import CredentialKind, at_utc
 from bus_schemas.flows import Role
 from bus_schemas.keys import sign_sealing_key
-from bus_schemas.sealed import CredentialPayload, SealContext, SealedEnvelope, seal
+from bus_schemas.sealed import SealContext, SealedEnvelope, seal
 from bus_schemas.streams import CONFIG, LEDGER
 from bus_schemas.transport.connection import BusUnavailable
 from bus_schemas.transport.credentials import parse_credentials

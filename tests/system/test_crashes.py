@@ -30,9 +30,9 @@ async def insist(story: Story, *arguments: str) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that *pid* started."""
-    text = (Path("/proc") / str(pid) / "task" / str(pid) / "children").read_text()
-    return [int(child) for child in text.split()]
+    """Return the processes that *pid*'s threads started."""
+    threads = (Path("/proc") / str(pid) / "task").glob("*/children")
+    return [int(child) for thread in threads for child in thread.read_text().split()]
 
 
 async def crash(story: Story, name: str) -> None:

@@ -7,11 +7,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import SecretStr
 
+from bus_schemas.credential import CredentialPayload, OAuthSet
 from bus_schemas.errors import Refused
 from bus_schemas.events import ConfigDesired
 from bus_schemas.fields import CredentialKind
 from bus_schemas.providers import load_providers
-from bus_schemas.sealed import CredentialPayload, OAuthSet, SealContext, SealedEnvelope, seal
+from bus_schemas.sealed import SealContext, SealedEnvelope, seal
 from platform_handlers.config.plan import MAX_SLOTS, Situation, lifetime, plan
 
 NOW = 1_800_000_000

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
+from bus_schemas.credential import CredentialPayload, OAuthSet
 from bus_schemas.errors import Refused
 from bus_schemas.fields import CredentialKind
 from bus_schemas.keys import sign
@@ -22,8 +23,6 @@ from bus_schemas.sealed import (
     MAX_CIPHERTEXT,
     SIGNATURE_DOMAIN,
     SUITE,
-    CredentialPayload,
-    OAuthSet,
     SealContext,
     SealedEnvelope,
     check_signature,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from bus_schemas.credential import CredentialPayload, OAuthSet
 from bus_schemas.fields import Basis, Strength
-from bus_schemas.sealed import CredentialPayload, OAuthSet
 from bus_schemas.tags import TagInput, credential_inputs, tag, tag_input
 
 VECTORS: dict[str, Any] = json.loads(

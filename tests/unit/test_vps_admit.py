@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from bus_schemas.credential import CredentialPayload
 from bus_schemas.errors import Refused
 from bus_schemas.events.config import DesiredSlot
 from bus_schemas.fields import CredentialKind
 from bus_schemas.keys import owner_fingerprint
-from bus_schemas.sealed import CredentialPayload, SealContext, SealedEnvelope, seal
+from bus_schemas.sealed import SealContext, SealedEnvelope, seal
 from vps_runtime.config.admit import MAX_GAP, NEWER, Gate, admit
 
 OWNER = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)

@@ -9,7 +9,6 @@ from bus_schemas.events.health import Validity
 from bus_schemas.fields import Basis, CredentialKind
 from bus_schemas.transport.connection import BusDenied, BusUnavailable
 from bus_schemas.transport.database import StorageFull
-from vps_runtime.config.told import StoredNote
 from vps_runtime.doctor import (
     Finding,
     Grade,
@@ -19,6 +18,7 @@ from vps_runtime.doctor import (
     slot_findings,
 )
 from vps_runtime.exit_codes import exit_code, leaf, sentence
+from vps_runtime.facts.told import StoredNote
 from vps_runtime.health.reporter import runtime_version, slot_health
 from vps_runtime.state import AlreadyRunning, NotEnrolled
 from vps_runtime.status import Status

@@ -3,7 +3,7 @@
 import json
 
 from bus_schemas.fields import Basis, CredentialKind
-from vps_runtime.config.told import (
+from vps_runtime.facts.told import (
     TagKey,
     closed_epochs,
     last_revision,

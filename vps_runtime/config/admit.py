@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from bus_schemas.credential import CredentialPayload
 from bus_schemas.errors import Refused
 from bus_schemas.events.config import DesiredSlot
 from bus_schemas.keys import owner_fingerprint
-from bus_schemas.sealed import CredentialPayload, SealedEnvelope, check_signature, open_sealed
+from bus_schemas.sealed import SealedEnvelope, check_signature, open_sealed
 
 MAX_GAP = 1000
 """How far a revision may jump: a sealing of 2**53 would end all rotations of its slot."""

@@ -28,8 +28,8 @@ from bus_schemas.transport.jetstream import StoredMessage, read_last
 from vps_runtime.announcer import Announcer
 from vps_runtime.config.admit import NEWER, Gate, admit
 from vps_runtime.config.plan import Known, Missing, Retire, acceptable, missing, plan
-from vps_runtime.config.told import last_revision
 from vps_runtime.enrolment.pins import read_pins
+from vps_runtime.facts.told import last_revision
 from vps_runtime.unlocked import UnlockedServer
 
 _log = structlog.get_logger(__name__)

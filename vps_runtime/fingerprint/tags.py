@@ -10,8 +10,8 @@ from bus_schemas.evaluation import KeysReply
 from bus_schemas.events.fingerprint import FingerprintObserved
 from bus_schemas.oprf import MAX_ELEMENTS
 from bus_schemas.tags import TagInput, tag
-from vps_runtime.config.told import TagKey, closed_epochs, missing_tags
-from vps_runtime.facts import Facts
+from vps_runtime.facts.store import Facts
+from vps_runtime.facts.told import TagKey, closed_epochs, missing_tags
 from vps_runtime.unlock.evaluator import Evaluator
 from vps_runtime.vault.credentials import CredentialStore, Held
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import structlog
 from pydantic import Field, ValidationError
 
+from bus_schemas.credential import CredentialPayload
 from bus_schemas.errors import Refused
 from bus_schemas.event import Contract
 from bus_schemas.fields import (
@@ -23,7 +24,7 @@ from bus_schemas.fields import (
     RotationId,
     Strength,
 )
-from bus_schemas.sealed import CredentialPayload, SealedEnvelope
+from bus_schemas.sealed import SealedEnvelope
 from bus_schemas.tags import TagInput, credential_inputs
 from vps_runtime.vault.record import RecordName, open_record, seal_record
 from vps_runtime.vault.store import Vault

@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 
 from bus_schemas.api import SealedSubmission, SlotStep, SlotView
 from bus_schemas.codec import decode
+from bus_schemas.credential import CredentialPayload
 from bus_schemas.event import Event, ServerFact
 from bus_schemas.events import (
     BannerEvent,
@@ -32,7 +33,7 @@ from bus_schemas.fields import Basis, CredentialKind, at_utc
 from bus_schemas.flows import Role
 from bus_schemas.keys import server_fingerprint, sign_sealing_key
 from bus_schemas.nkeys import KeyType, public_nkey
-from bus_schemas.sealed import CredentialPayload, SealContext, seal
+from bus_schemas.sealed import SealContext, seal
 from bus_schemas.streams import LEDGER
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.fresh import fresh, new_id

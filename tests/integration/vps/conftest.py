@@ -20,13 +20,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
 from bus_schemas.codec import decode
+from bus_schemas.credential import CredentialPayload
 from bus_schemas.event import Event, ServerFact
 from bus_schemas.events.config import ConfigDesired, CredentialSealed, DesiredSlot
 from bus_schemas.events.reported import SealingKeyPublished
 from bus_schemas.flows import Role
 from bus_schemas.join_token import JoinToken
 from bus_schemas.keys import SignedSealingKey, owner_fingerprint
-from bus_schemas.sealed import CredentialPayload, SealContext, SealedEnvelope, seal
+from bus_schemas.sealed import SealContext, SealedEnvelope, seal
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import read_batch, store

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
 from bus_schemas.codec import decode
+from bus_schemas.credential import CredentialPayload, OAuthSet
 from bus_schemas.event import Event
 from bus_schemas.events.config import DesiredSlot
 from bus_schemas.events.fingerprint import FingerprintObserved, FingerprintRetired
@@ -26,7 +27,6 @@ from bus_schemas.events.reported import (
 )
 from bus_schemas.fields import Basis, CredentialKind, at_utc
 from bus_schemas.keys import owner_fingerprint, verify_sealing_key
-from bus_schemas.sealed import CredentialPayload, OAuthSet
 from bus_schemas.transport.jetstream import read_batch
 from platform_handlers.provisioning.tokens import TokenMint
 from tests.integration.vps.conftest import Fleet

@@ -7,7 +7,7 @@ import pytest
 
 from bus_schemas.event import ServerFact
 from bus_schemas.events.reported import PinsChanged
-from vps_runtime.facts import Facts
+from vps_runtime.facts.store import Facts
 
 DRAFT = partial(PinsChanged, pinned=())
 
