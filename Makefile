@@ -25,7 +25,7 @@ demo: .venv/.project ## a whole platform and its servers on this machine; ARGS=-
 	@.venv/bin/byok demo $(ARGS)
 
 test: .venv/.dev browser ## all tests; ARGS go to pytest, WORKERS=0 for one process
-	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: formatted lint types imports drift ## format, lint, types, import contracts, schemas and docs
 

@@ -20,11 +20,12 @@ from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import Credentials
 from bus_schemas.transport.fresh import fresh
 from platform_handlers.authority.claims import UserPlan, mint_system_user
-from platform_handlers.authority.installation import InitPlan, Installation, initialise
+from platform_handlers.authority.initialise import InitPlan, initialise
+from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.nats_process import NatsServer, start_nats_server
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.authority.server_conf import BusAddress
-from platform_handlers.authority.setup import make_streams
+from platform_handlers.authority.streams import make_streams
 
 SERVERS = 2_000
 FACTS_PER_SERVER = 10

@@ -1,4 +1,4 @@
-"""A credential in the clear, as it is sealed, stored and used. Shows no secret by accident. Pure."""
+"""A credential in the clear, as it is sealed, stored and used; it prints as stars. Pure."""
 
 import re
 from typing import Annotated, Self
@@ -6,9 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    PlainSerializer,
     SecretStr,
-    SerializationInfo,
     StringConstraints,
     ValidationError,
     model_validator,
@@ -17,11 +15,10 @@ from pydantic import (
 from bus_schemas.errors import Refused
 from bus_schemas.event import Contract
 from bus_schemas.fields import CredentialKind, ShortText, Utc
+from bus_schemas.secret_fields import SecretField, reveal_json
 
 _VISIBLE_ASCII = re.compile(r"[!-~]{1,16384}")
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_REVEAL = object()
-"""Serialization context that only `CredentialPayload.reveal_json` hands over."""
 
 
 def _header_safe(secret: SecretStr) -> SecretStr:
@@ -47,14 +44,8 @@ def _safe_url(url: str) -> str:
     return url
 
 
-def _shown(secret: SecretStr, info: SerializationInfo) -> str:
-    return secret.get_secret_value() if info.context is _REVEAL else str(secret)
-
-
-SecretText = Annotated[
-    SecretStr, AfterValidator(_header_safe), PlainSerializer(_shown, when_used="json")
-]
-"""A secret that prints as stars; only `reveal_json` writes it out."""
+SecretText = Annotated[SecretField, AfterValidator(_header_safe)]
+"""A secret that goes into a header of a request."""
 
 SafeUrl = Annotated[
     str, StringConstraints(pattern=r"^[!-\[\]-~]{1,500}$"), AfterValidator(_safe_url)
@@ -102,7 +93,7 @@ class CredentialPayload(Contract, extra="forbid"):
 
     def reveal_json(self) -> bytes:
         """Return the JSON *with the secrets in it*: to seal it or to put it in the vault."""
-        return self.model_dump_json(context=_REVEAL, exclude_none=True).encode()
+        return reveal_json(self)
 
     @classmethod
     def read_json(cls, raw: bytes) -> Self:

@@ -12,7 +12,8 @@ from bus_schemas.encoding import from_base64url, to_base64url
 from bus_schemas.errors import Refused
 from bus_schemas.event import Contract
 from bus_schemas.fields import OwnerId, ServerId
-from bus_schemas.requests import Jwt, OneTimeSecret, reveal_json
+from bus_schemas.requests import Jwt
+from bus_schemas.secret_fields import SecretField, reveal_json
 
 PREFIX: Final = "byok-join-1."
 MAX_LENGTH: Final = 16 * 1024
@@ -27,11 +28,11 @@ class JoinToken(Contract, extra="forbid"):
     """The only CA the server trusts for the bus, PEM (RFC 7468)."""
     server_id: ServerId
     owner_id: OwnerId
-    secret: OneTimeSecret
+    secret: SecretField
     """256 random bits as base64url; single use, an hour. The platform keeps its hash only."""
     jwt: Jwt
     """NATS user JWT that reaches `byok.v1.enrol` and nothing else, an hour."""
-    seed: OneTimeSecret
+    seed: SecretField
     """The nkey seed (`SU…`) of that JWT."""
 
     def encode(self) -> str:

@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from pydantic import Field, PlainSerializer, SecretStr, SerializationInfo
+from pydantic import Field
 
 from bus_schemas.event import Contract
 from bus_schemas.fields import Key32, Nkey, OwnerId, Reason, ServerId, ShortText
+from bus_schemas.secret_fields import SecretField
 from bus_schemas.subjects import SubjectTemplate
 
 EVALUATE = SubjectTemplate("byok.v1.evaluate.{server_id}")
@@ -13,23 +14,6 @@ TOKEN = SubjectTemplate("byok.v1.token.{server_id}")
 ENROL = SubjectTemplate("byok.v1.enrol")
 
 Jwt = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$")]
-
-
-_REVEAL = object()
-"""Serialization context that only `reveal_json` hands over."""
-
-
-def _shown(secret: SecretStr, info: SerializationInfo) -> str:
-    return secret.get_secret_value() if info.context is _REVEAL else str(secret)
-
-
-OneTimeSecret = Annotated[SecretStr, PlainSerializer(_shown, when_used="json")]
-"""Prints as stars; only `reveal_json` writes it out."""
-
-
-def reveal_json(message: Contract) -> bytes:
-    """Return the JSON of *message with its secrets in it*: to send or to print it, once."""
-    return message.model_dump_json(context=_REVEAL).encode()
 
 
 class EvaluatorKeys(Contract):
@@ -45,7 +29,7 @@ class EnrolRequest(Contract):
     """The public halves of the keys a new server made; sent as `reveal_json` writes it."""
 
     server_id: ServerId
-    secret: OneTimeSecret
+    secret: SecretField
     """From the join token; single use, an hour. Only its hash is kept."""
     nkey: Nkey
     identity_key: Key32

@@ -26,6 +26,9 @@ class Stream:
     max_per_subject: int = -1
     message_ttl: bool = False
     may_purge: bool = False
+    forgets_when_full: bool = False
+    """Drop the oldest message rather than refuse the new one. Never for what is somebody's state:
+    one owner's flood would push out another's document, or the ratchet that refuses an old disk."""
 
     def configuration(self) -> dict[str, Any]:
         """Return the JetStream API's stream configuration (durations in nanoseconds)."""
@@ -34,7 +37,7 @@ class Stream:
             "subjects": list(self.subjects),
             "retention": "limits",
             "storage": "file",
-            "discard": "new" if self.max_per_subject < 0 else "old",
+            "discard": "old" if self.forgets_when_full else "new",
             "max_age": self.max_age_seconds * _NANOSECONDS,
             "max_bytes": self.max_bytes,
             "max_msg_size": MAX_BYTES + 4096,  # headers count too
@@ -89,9 +92,24 @@ LEDGER = Stream(
     max_age_seconds=400 * _DAY,
     max_bytes=16 * _GIB,
 )
-HEALTH = Stream("BYOK_HEALTH", ("byok.v1.health.*",), 1 * _DAY, 1 * _GIB, max_per_subject=1)
-BANNERS = Stream("BYOK_BANNERS", ("byok.v1.banner.*.*",), 400 * _DAY, 4 * _GIB, max_per_subject=64)
-PARKED = Stream("BYOK_PARKED", ("byok.v1.parked.*",), 90 * _DAY, 1 * _GIB)
+HEALTH = Stream(
+    "BYOK_HEALTH",
+    ("byok.v1.health.*",),
+    1 * _DAY,
+    1 * _GIB,
+    max_per_subject=1,
+    forgets_when_full=True,
+)
+BANNERS = Stream(
+    "BYOK_BANNERS",
+    ("byok.v1.banner.*.*",),
+    400 * _DAY,
+    4 * _GIB,
+    max_per_subject=64,
+    forgets_when_full=True,
+)
+# Full of one tenant's rubbish, it must not hold up the outboxes that pointers leave through.
+PARKED = Stream("BYOK_PARKED", ("byok.v1.parked.*",), 90 * _DAY, 1 * _GIB, forgets_when_full=True)
 RATCHET = Stream("BYOK_RATCHET", ("byok.v1.ratchet.*",), 0, 1 * _GIB, max_per_subject=1)
 
 STREAMS = (CONFIG, LEDGER, HEALTH, BANNERS, PARKED, RATCHET)

@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 
 import click
 
+from bus_schemas.exit_codes import ExitCode, root_cause
 from platform_handlers.settings import Settings
 
 _COMMANDS: Final = {
@@ -19,7 +20,7 @@ _COMMANDS: Final = {
     "server": "platform_handlers.provisioning.cli:server",
     "nats": "platform_handlers.authority.cli:nats",
     "evaluator": "platform_handlers.evaluator.cli:evaluator",
-    "platform": "platform_handlers.run_cli:platform",
+    "platform": "platform_handlers.process.cli:platform",
     "subscriber": "platform_handlers.subscriber.cli:subscriber",
     "events": "platform_handlers.replay.cli:events",
     "replay": "platform_handlers.replay.cli:replay",
@@ -76,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = root.main(args=arguments, prog_name="byok", standalone_mode=False)
     except click.Abort:
-        sys.exit(130)
+        sys.exit(ExitCode.INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -89,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _end(error: Exception) -> NoReturn:
-    from platform_handlers.exit_codes import exit_code, root_cause  # noqa: PLC0415 (start-up)
+    from platform_handlers.exit_codes import exit_code  # noqa: PLC0415 (start-up)
 
     cause = root_cause(error)
     sentence = str(cause)

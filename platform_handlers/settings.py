@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bus_schemas.errors import Refused
-from bus_schemas.transport.connection import BusTarget
+from bus_schemas.transport.target import BusTarget
 from platform_handlers.authority.installation import Installation
 
 

@@ -10,15 +10,12 @@ import pytest
 from bus_schemas.flows import Role
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import parse_credentials
-from platform_handlers.authority.installation import (
-    Installation,
-    InitPlan,
-    initialise,
-    user_credentials,
-)
+from platform_handlers.authority.accounts import user_credentials
+from platform_handlers.authority.initialise import InitPlan, initialise
+from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.nats_process import NatsServer, start_nats_server
 from platform_handlers.authority.server_conf import BusAddress
-from platform_handlers.authority.setup import make_streams
+from platform_handlers.authority.streams import make_streams
 
 
 @dataclass

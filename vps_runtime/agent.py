@@ -1,7 +1,6 @@
 """Builds the server's agent and runs it until it is told to stop."""
 
 import asyncio
-import random
 import signal
 from dataclasses import dataclass
 
@@ -9,7 +8,8 @@ import structlog
 
 from bus_schemas.errors import ContractError
 from bus_schemas.events.health import REPORT_INTERVAL_SECONDS
-from bus_schemas.transport.connection import BusDenied, BusUnavailable
+from bus_schemas.transport.back_off import BackOff
+from bus_schemas.transport.target import BusDenied, BusUnavailable
 from vps_runtime.announcer import Announcer
 from vps_runtime.config.reconciler import Reconciler
 from vps_runtime.connection.link import Link
@@ -23,8 +23,8 @@ from vps_runtime.unlocked import UnlockedServer
 
 _log = structlog.get_logger(__name__)
 
-_FIRST_DELAY = 1.0
-_LONGEST_DELAY = 60.0
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 60.0
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,13 @@ async def _serve(
 
 async def _open(link: Link) -> None:
     """Get a working token if need be, however long the issuer is away."""
-    delay = _FIRST_DELAY
+    back_off = BackOff(first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
     while True:
         try:
             await link.open()
         except (BusUnavailable, BusDenied, ContractError) as error:
-            _log.warning("door_waits", error=str(error), seconds=delay)
+            pause = back_off.pause()
+            _log.warning("door_waits", error=str(error), seconds=round(pause, 1))
+            await asyncio.sleep(pause)
         else:
             return
-        await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
-        delay = min(2 * delay, _LONGEST_DELAY)

@@ -7,7 +7,6 @@ the vault's write and its facts too, ends right at the next pass.
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +21,7 @@ from bus_schemas.events.reported import (
     PinsChanged,
     SealingKeyPublished,
 )
-from vps_runtime.config.plan import superseded
+from bus_schemas.transport.back_off import BackOff
 from vps_runtime.enrolment.pins import read_pins
 from vps_runtime.facts.told import (
     notes,
@@ -30,6 +29,7 @@ from vps_runtime.facts.told import (
     retired_forgets,
     settled,
     stored_memory,
+    superseded,
     to_tell_retired,
     to_tell_stored,
 )
@@ -41,8 +41,8 @@ _log = structlog.get_logger(__name__)
 _LOOK_SECONDS = 5.0
 """How soon a change of pins on the console is noticed."""
 
-_FIRST_DELAY = 0.5
-_LONGEST_DELAY = 60.0
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 60.0
 
 
 class Announcer:
@@ -65,17 +65,16 @@ class Announcer:
 
     async def run(self) -> None:
         """Tell for ever; cancel to stop. Trouble is retried with jittered back-off."""
-        delay = _FIRST_DELAY
+        back_off = BackOff(first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
         while True:
             self._wake.clear()
             pause = _LOOK_SECONDS
             try:
                 await self.catch_up()
-                delay = _FIRST_DELAY
+                back_off.over()
             except (ByokError, OSError) as error:
-                _log.warning("announcer_waits", error=str(error), seconds=delay)
-                pause = delay * random.uniform(0.5, 1.5)  # noqa: S311 (jitter)
-                delay = min(2 * delay, _LONGEST_DELAY)
+                pause = back_off.pause()
+                _log.warning("announcer_waits", error=str(error), seconds=round(pause, 1))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()

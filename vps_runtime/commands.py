@@ -10,12 +10,13 @@ from typing import TextIO
 import click
 import structlog
 
+from bus_schemas.exit_codes import ExitCode, root_cause
 from bus_schemas.join_token import MAX_LENGTH, JoinToken
 from vps_runtime.agent import AgentOptions, run_until_stopped
 from vps_runtime.doctor import Grade, examine
 from vps_runtime.enrolment.join import join as enrol
 from vps_runtime.enrolment.pins import grouped, parse_fingerprint, read_pins, write_pins
-from vps_runtime.exit_codes import ExitCode, exit_code, leaf, sentence
+from vps_runtime.exit_codes import exit_code, sentence
 from vps_runtime.hardening import forbid_dumps
 from vps_runtime.logs import log_to_stderr
 from vps_runtime.state import DEFAULT_FOLDER, StateFolder
@@ -189,7 +190,7 @@ def run_command(arguments: Sequence[str]) -> int:
     except SystemExit as error:
         return int(error.code or 0)
     except Exception as error:  # noqa: BLE001 (the last place where one can be told)
-        return _told(leaf(error))
+        return _told(root_cause(error))
     return ExitCode.OK
 
 

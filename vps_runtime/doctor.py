@@ -13,7 +13,7 @@ from enum import StrEnum
 from cryptography import x509
 
 from bus_schemas.errors import ByokError
-from bus_schemas.transport.connection import BusUnavailable
+from bus_schemas.transport.target import BusUnavailable
 from vps_runtime.connection.link import by_the_door
 from vps_runtime.connection.rules import read_claims
 from vps_runtime.connection.tokens import TokenStore

@@ -1,30 +1,11 @@
-"""From an error to the exit code of `byok-vps` (sysexits.h where it has a name for it). Pure."""
-
-import enum
+"""From an error to the exit code of `byok-vps`, and to its one line for people. Pure."""
 
 from bus_schemas.errors import ByokError, ContractError, Refused
-from bus_schemas.transport.connection import BusDenied, BusUnavailable
+from bus_schemas.exit_codes import ExitCode
 from bus_schemas.transport.database import StorageFull
+from bus_schemas.transport.target import BusDenied, BusUnavailable
 from vps_runtime.state import AlreadyRunning, NotEnrolled
 from vps_runtime.vault.store import DiskFull
-
-
-class ExitCode(enum.IntEnum):
-    """What a command's end means to a script."""
-
-    OK = 0
-    NEGATIVE = 1
-    """The command worked and the answer is no (`doctor` found something bad)."""
-    USAGE = 2
-    DATA = 65
-    UNAVAILABLE = 69
-    BUG = 70
-    TRY_AGAIN = 75
-    DENIED = 77
-    CONFIG = 78
-    INTERRUPTED = 130
-    """Ctrl-C at a prompt, as shells count signals."""
-
 
 _BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (NotEnrolled, ExitCode.CONFIG),
@@ -56,10 +37,3 @@ def sentence(error: BaseException) -> str:
         where = f"{error.filename}: " if isinstance(error.filename, str) else ""
         return f"{where}{error.strerror or type(error).__name__}"
     return f"{type(error).__name__}: this is a bug; please report it with the log"
-
-
-def leaf(error: BaseException) -> BaseException:
-    """Return the first error inside nested groups: what went wrong, not who was told."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -20,7 +20,7 @@ from bus_schemas.event import Contract
 from bus_schemas.fields import OwnerId, ServerId
 from bus_schemas.keys import server_fingerprint
 from bus_schemas.requests import EvaluatorKeys
-from bus_schemas.transport.connection import BusTarget
+from bus_schemas.transport.target import BusTarget
 
 DEFAULT_FOLDER = Path("/var/lib/byok-vps")
 

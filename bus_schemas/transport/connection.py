@@ -9,11 +9,8 @@ import asyncio
 import base64
 import contextlib
 import logging
-import random
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import nats.errors
@@ -21,15 +18,23 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from bus_schemas.errors import ByokError
+from bus_schemas.transport.back_off import BackOff
 from bus_schemas.transport.credentials import Credentials
 from bus_schemas.transport.nats_manners import (
     FIRST_DELAY,
     LONGEST_DELAY,
+    SturdyClient,
     ended,
     is_useful,
     jittered,
     shut,
+)
+from bus_schemas.transport.target import (
+    BusDenied,
+    BusTarget,
+    BusUnavailable,
+    explained,
+    tls_context,
 )
 
 _log = structlog.get_logger(__name__)
@@ -39,24 +44,6 @@ _FLUSH_SECONDS = 5
 
 Listener = Callable[[Msg], Awaitable[None]]
 _T = TypeVar("_T")
-
-
-class BusUnavailable(ByokError):
-    """The bus cannot be reached now; trying again may help (exit code 69)."""
-
-
-class BusDenied(ByokError):
-    """The other side is not who it should be, or does not let us in (exit code 77)."""
-
-
-@dataclass(frozen=True)
-class BusTarget:
-    """Where the bus is and whom to trust there."""
-
-    url: str
-    """`tls://host:port`; anything else is refused before a byte is sent."""
-    ca_file: Path
-    """The only CA that is trusted; the system's own store is not."""
 
 
 class Bus:
@@ -177,7 +164,7 @@ class Bus:
         if not self._target.url.startswith("tls://"):
             raise BusDenied(f"refusing {self._target.url}: the bus is spoken over tls:// only")
         context = tls_context(self._target.ca_file)
-        client = Client()
+        client = SturdyClient()
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         async def on_error(error: Exception) -> None:
@@ -201,7 +188,7 @@ class Bus:
             if failed.done() and not failed.cancelled():
                 failed.exception()  # heard, also where we were cancelled and do not raise it
         await shut(client)
-        raise _explained(error, self._target) from error
+        raise explained(error, self._target) from error
 
     async def _connect(
         self, client: Client, context: ssl.SSLContext, on_error: Callable[[Exception], Any]
@@ -261,17 +248,19 @@ class Bus:
             self._became_ready()
 
     async def _rebuild(self) -> None:
-        delay = FIRST_DELAY
+        back_off = BackOff(first=FIRST_DELAY, longest=LONGEST_DELAY)
         while not self._closing:
             self._hurry.clear()
             try:
                 client = await self._build()
             except (BusUnavailable, BusDenied) as error:
-                _log.warning("bus_rebuild", user=self._name, error=str(error), seconds=delay)
+                pause = back_off.pause()
+                _log.warning(
+                    "bus_rebuild", user=self._name, error=str(error), seconds=round(pause, 1)
+                )
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(delay * random.uniform(0.5, 1.5)):  # noqa: S311
+                    async with asyncio.timeout(pause):
                         await self._hurry.wait()
-                delay = min(2 * delay, LONGEST_DELAY)
             else:
                 await self._adopt(client)
                 return
@@ -285,20 +274,6 @@ class Bus:
         self._ready.set()
         for callback in self._on_ready:
             callback()
-
-
-def tls_context(ca_file: Path) -> ssl.SSLContext:
-    """Return a client context that trusts *ca_file* alone and checks host names.
-
-    Raises BusDenied when the file is missing or holds no certificate.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_verify_locations(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise BusDenied(f"{ca_file} is not a readable CA certificate") from error
-    return context
 
 
 async def _heard(client: Client) -> None:
@@ -325,21 +300,3 @@ def _first_error(connecting: asyncio.Task[None], failed: "asyncio.Future[None]")
 
 def _gist(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:300]
-
-
-def _explained(error: BaseException, target: BusTarget) -> ByokError:
-    url, text = target.url, str(error).lower()
-    if isinstance(error, ssl.SSLCertVerificationError):
-        why = error.verify_message or "verification failed"
-        return BusDenied(f"{url}: the certificate is not acceptable to {target.ca_file}: {why}")
-    if isinstance(error, ssl.SSLError):
-        return BusDenied(f"{url} does not speak TLS; a plain NATS server is never used")
-    if "authorization" in text or "authentication" in text or "nonce" in text:
-        return BusDenied(f"{url} refused our token: it is expired, revoked or not of this system")
-    if isinstance(error, TimeoutError | nats.errors.TimeoutError):
-        return BusUnavailable(f"{url} did not complete a TLS handshake in time")
-    return BusUnavailable(f"{url} cannot be reached: {_short(error)}")
-
-
-def _short(error: BaseException) -> str:
-    return str(error)[:200] or type(error).__name__

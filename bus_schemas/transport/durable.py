@@ -14,7 +14,8 @@ import structlog
 from nats.aio.msg import Msg
 
 from bus_schemas.fields import at_utc
-from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.target import BusUnavailable
 
 _log = structlog.get_logger(__name__)
 

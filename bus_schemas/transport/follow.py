@@ -15,8 +15,9 @@ import structlog
 from nats.aio.msg import Msg
 
 from bus_schemas.streams import Stream
-from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.jetstream import StoredMessage, read_batch
+from bus_schemas.transport.target import BusUnavailable
 
 _log = structlog.get_logger(__name__)
 

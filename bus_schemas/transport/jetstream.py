@@ -17,9 +17,11 @@ from bus_schemas.codec import encode
 from bus_schemas.envelope import CONTENT_TYPE, Envelope
 from bus_schemas.errors import ByokError
 from bus_schemas.event import Event
-from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.target import BusUnavailable
 
 _WAIT = 5.0
+_SEQUENCE = "Nats-Sequence"
 _WRONG_LAST_SEQUENCE = {10071, 10164}
 """JetStream error codes of a failed `Nats-Expected-Last-Subject-Sequence`."""
 
@@ -170,7 +172,14 @@ async def _collect(replies: "asyncio.Queue[Msg]") -> list[StoredMessage]:
 
 
 def _status(reply: Msg) -> str:
-    return (reply.headers or {}).get("Status", "")
+    """Return the status of an answer that is no stored message, "" for one that is.
+
+    A stored message keeps its sender's headers, and `Status: 204` among them must not look like
+    the end of a batch: one such message would halt every reader. A stored one is known by its
+    sequence, which nats-server adds to what it keeps and to nothing else.
+    """
+    headers = reply.headers or {}
+    return "" if _SEQUENCE in headers else headers.get("Status", "")
 
 
 def _stored(reply: Msg) -> StoredMessage:
@@ -178,7 +187,7 @@ def _stored(reply: Msg) -> StoredMessage:
     previous = headers.get("Nats-Last-Sequence")
     return StoredMessage(
         headers["Nats-Subject"],
-        int(headers["Nats-Sequence"]),
+        int(headers[_SEQUENCE]),
         headers["Nats-Time-Stamp"],
         reply.data,
         int(previous) if previous else None,

@@ -24,11 +24,12 @@ from bus_schemas.event import Event
 from bus_schemas.events import MessageParked, RulesChanged
 from bus_schemas.ids import derived_id
 from bus_schemas.streams import Stream
-from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.follow import BATCH, follow
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import StoredMessage, read_batch, stream_state
+from bus_schemas.transport.target import BusUnavailable
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")

@@ -1,4 +1,4 @@
-"""How to get along with nats-py: reconnecting, closing, and what it makes asyncio say."""
+"""How to get along with nats-py: headers, reconnecting, closing, and what asyncio says of it."""
 
 import asyncio
 import contextlib
@@ -14,6 +14,20 @@ LONGEST_DELAY = 15.0
 """Seconds between attempts to reconnect, doubled each time."""
 _CANCEL_AGAIN_SECONDS = 0.1
 _CLOSE_SECONDS = 5.0
+
+
+class SturdyClient(Client):
+    """A client whom no sender can silence.
+
+    nats-py reads the status in a message's first header line as UTF-8; what is none ends its read
+    loop without a word. Any tenant could so deafen every handler, again and again from the ledger.
+    """
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            return await super()._process_headers(headers)
+        except (ValueError, IndexError):  # the first line is no status of the server's: pass it by
+            return self._parse_header_lines(headers.partition(b"\r\n")[2])
 
 
 def is_useful(record: logging.LogRecord) -> bool:

@@ -1,7 +1,6 @@
 """Events wait in the sender's own database until the bus has them: nothing said is ever lost."""
 
 import asyncio
-import random
 from collections.abc import Iterable
 
 import aiosqlite
@@ -10,9 +9,11 @@ import structlog
 from bus_schemas.codec import encode
 from bus_schemas.envelope import Envelope
 from bus_schemas.event import Event
-from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.back_off import BackOff
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.database import StorageFull, fetch_one, transaction
 from bus_schemas.transport.jetstream import StreamError, store_raw
+from bus_schemas.transport.target import BusUnavailable
 
 _log = structlog.get_logger(__name__)
 
@@ -25,8 +26,8 @@ CREATE TABLE IF NOT EXISTS outbox (
 ) STRICT;
 """
 
-_FIRST_DELAY = 0.2
-_LONGEST_DELAY = 15.0
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 15.0
 
 
 async def put(database: aiosqlite.Connection, envelopes: Iterable[Envelope[Event]]) -> None:
@@ -69,16 +70,16 @@ class OutboxPump:
 
     async def run(self) -> None:
         """Send for ever; cancel to stop. Trouble on the way is retried with jittered back-off."""
-        delay = _FIRST_DELAY
+        back_off = BackOff(first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
         while True:
             self._wake.clear()
             try:
                 while await self._send_batch():
-                    delay = _FIRST_DELAY
+                    back_off.over()
             except (BusUnavailable, StreamError, StorageFull) as error:
-                _log.warning("outbox_waits", error=str(error), seconds=delay)
-                await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
-                delay = min(2 * delay, _LONGEST_DELAY)
+                pause = back_off.pause()
+                _log.warning("outbox_waits", error=str(error), seconds=round(pause, 1))
+                await asyncio.sleep(pause)
                 continue
             self._empty.set()
             await self._wake.wait()

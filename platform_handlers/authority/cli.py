@@ -1,8 +1,6 @@
 """`byok nats`: the embedded nats-server."""
 
 import asyncio
-import contextlib
-import signal
 
 import click
 
@@ -14,10 +12,9 @@ from platform_handlers.authority.nats_process import (
     start_nats_server,
 )
 from platform_handlers.authority.role_bus import role_bus
-from platform_handlers.authority.setup import make_streams
+from platform_handlers.authority.streams import make_streams
 from platform_handlers.settings import Settings
-
-_LOOK_SECONDS = 0.5
+from platform_handlers.until_stopped import until_stopped
 
 
 @click.group()
@@ -43,7 +40,7 @@ async def _run(installation: Installation) -> None:
         finally:
             await bus.close()
         click.echo(f"nats-server listens on {server.target.url}")
-        await _until_stopped(server)
+        await until_stopped(_watch(server))
     finally:
         server.stop()
 
@@ -57,16 +54,7 @@ def _known_by_port(installation: Installation, url: str) -> bool:
     return known.rpartition(":")[2] == url.rpartition(":")[2]
 
 
-async def _until_stopped(server: NatsServer) -> None:
-    """Wait for a signal. Raises NatsServerFailed when nats-server ends by itself."""
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.set)
-    while not asked.is_set():
-        if server.process.poll() is not None:
-            code = server.process.returncode
-            raise NatsServerFailed(f"nats-server ended with code {code}; see {server.log}")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_SECONDS):
-                await asked.wait()
+async def _watch(server: NatsServer) -> None:
+    """Wait for nats-server. Raises NatsServerFailed when it ends by itself."""
+    code = await asyncio.to_thread(server.process.wait)
+    raise NatsServerFailed(f"nats-server ended with code {code}; see {server.log}")

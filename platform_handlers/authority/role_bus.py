@@ -1,8 +1,9 @@
 """The connection of one platform role, signed in with that role's own credentials file."""
 
 from bus_schemas.flows import Role
-from bus_schemas.transport.connection import Bus, BusTarget
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import parse_credentials
+from bus_schemas.transport.target import BusTarget
 from platform_handlers.authority.installation import Installation
 
 

@@ -17,7 +17,7 @@ from bus_schemas.errors import ContractError
 from bus_schemas.event import Event
 from bus_schemas.events import BannerEvent
 from bus_schemas.streams import BANNERS
-from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.database import StorageFull, fetch_one, transaction
 from bus_schemas.transport.jetstream import (
     Conflict,
@@ -27,6 +27,7 @@ from bus_schemas.transport.jetstream import (
     read_last,
     store_raw,
 )
+from bus_schemas.transport.target import BusUnavailable
 
 _log = structlog.get_logger(__name__)
 

@@ -7,10 +7,11 @@ import structlog
 
 from bus_schemas.flows import Role
 from bus_schemas.streams import LEDGER
-from bus_schemas.transport.connection import Bus, BusTarget, BusUnavailable
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.jetstream import StreamError
 from bus_schemas.transport.ledger import Batch, LedgerReader, Position
 from bus_schemas.transport.outbox import OutboxPump
+from bus_schemas.transport.target import BusTarget, BusUnavailable
 from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.config.purger import purge_stored

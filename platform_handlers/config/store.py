@@ -1,6 +1,7 @@
 """The config handler's memory: progress, sealing keys and pins, with the offset they belong to."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,15 +9,26 @@ from typing import Final, Self
 
 import aiosqlite
 
-from bus_schemas.events import CredentialStored, PinsChanged, SealingKeyPublished
+from bus_schemas.events import (
+    ConfigRequested,
+    CredentialStored,
+    PinsChanged,
+    SealingKeyPublished,
+)
 from bus_schemas.keys import SignedSealingKey
 from bus_schemas.transport.database import fetch_all, fetch_one, open_database, transaction
 from bus_schemas.transport.ledger import Batch, Fact, Position
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
 from bus_schemas.transport.position import POSITION_SCHEMA, read_position, write_position
+from platform_handlers.config.plan import MAX_SLOTS
 from platform_handlers.config.projection import Progress, fold, is_slot_fact, slot_of
 
 FILE_NAME: Final = "config.db"
+MAX_REPORTED_SLOTS: Final = 2 * MAX_SLOTS
+"""Slots of one server that are kept on its own word; one that invents more would slow everybody."""
+
+_Slot = tuple[str, str]
+"""Server and slot."""
 
 _SCHEMA = (
     """
@@ -77,7 +89,7 @@ class ConfigStore:
     async def apply(self, batch: Batch) -> None:
         """Commit the new state, the parked pointers and the position together."""
         async with transaction(self.database):
-            await self._fold_slots(batch.facts)
+            kept = await self._fold_slots(batch.facts)
             await self._announce(batch.facts)
             await self.database.executemany(
                 "INSERT INTO purges VALUES (?, ?, ?) ON CONFLICT (server_id, slot_id)"
@@ -85,7 +97,7 @@ class ConfigStore:
                 [
                     (stored.server_id, stored.slot_id, stored.revision)
                     for stored in (fact.envelope.data for fact in batch.facts)
-                    if isinstance(stored, CredentialStored)
+                    if isinstance(stored, CredentialStored) and slot_of(stored) in kept
                 ],
             )
             await put(self.database, batch.parked)
@@ -118,18 +130,42 @@ class ConfigStore:
             (purge.server_id, purge.slot_id, purge.revision),
         )
 
-    async def _fold_slots(self, facts: Iterable[Fact]) -> None:
+    async def _fold_slots(self, facts: Iterable[Fact]) -> set[_Slot]:
+        """Fold what is told of slots; return those that are kept."""
         mine = [
             (event, fact.stored_at) for fact in facts if is_slot_fact(event := fact.envelope.data)
         ]
-        changed = await self._load({event.server_id for event, _ in mine})
+        known = await self._load_slots({slot_of(event) for event, _ in mine})
+        kept_of = await self._count_slots({event.server_id for event, _ in mine})
         for event, stored_at in mine:
             key = slot_of(event)
-            changed[key] = fold(changed.get(key, Progress()), event, at=stored_at)
+            if key not in known:
+                own_word = not isinstance(event, ConfigRequested)
+                if own_word and kept_of[event.server_id] >= MAX_REPORTED_SLOTS:
+                    continue
+                kept_of[event.server_id] += 1
+            known[key] = fold(known.get(key, Progress()), event, at=stored_at)
         await self.database.executemany(
             "INSERT OR REPLACE INTO progress VALUES (?, ?, ?)",
-            [(*key, progress.model_dump_json()) for key, progress in changed.items()],
+            [(*key, progress.model_dump_json()) for key, progress in known.items()],
         )
+        return set(known)
+
+    async def _load_slots(self, slots: Iterable[_Slot]) -> dict[_Slot, Progress]:
+        query = (
+            "SELECT progress.* FROM json_each(?) AS wanted JOIN progress"
+            " ON server_id = json_extract(value, '$[0]') AND slot_id = json_extract(value, '$[1]')"
+        )
+        rows = await fetch_all(self.database, query, (json.dumps(sorted(slots)),))
+        return {(r[0], r[1]): Progress.model_validate_json(r[2]) for r in rows}
+
+    async def _count_slots(self, server_ids: Iterable[str]) -> Counter[str]:
+        query = (
+            "SELECT server_id, count(*) FROM progress"
+            " WHERE server_id IN (SELECT value FROM json_each(?)) GROUP BY server_id"
+        )
+        rows = await fetch_all(self.database, query, (json.dumps(sorted(server_ids)),))
+        return Counter({row[0]: row[1] for row in rows})
 
     async def _load(self, server_ids: Iterable[str]) -> dict[tuple[str, str], Progress]:
         query = "SELECT * FROM progress WHERE server_id IN (SELECT value FROM json_each(?))"

@@ -24,9 +24,10 @@ from bus_schemas.events import ConfigDesired, ConfigRequested, CredentialSealed
 from bus_schemas.providers import load_providers
 from bus_schemas.sealed import SealedEnvelope
 from bus_schemas.streams import CONFIG
-from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import Conflict, Expect, read_last, store
+from bus_schemas.transport.target import BusUnavailable
 from platform_handlers.config.plan import Situation, lifetime, plan
 
 _log = structlog.get_logger(__name__)

@@ -18,14 +18,15 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bus_schemas.transport.connection import BusUnavailable
 from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.jetstream import StreamError
+from bus_schemas.transport.target import BusUnavailable
 from platform_handlers.authority.installation import Installation
 from platform_handlers.banner.feed import Feed
 from platform_handlers.dashboard import api
 from platform_handlers.dashboard.headers import SecurityHeaders
 from platform_handlers.dashboard.page import Page
+from platform_handlers.dashboard.patience import PatientProtocol
 from platform_handlers.dashboard.ports import Neighbours
 from platform_handlers.dashboard.problems import ProblemError, unavailable
 from platform_handlers.dashboard.stream import HEARTBEAT_SECONDS
@@ -68,6 +69,7 @@ async def serve(
         server = _Server(
             uvicorn.Config(
                 app,
+                http=PatientProtocol,
                 ssl_certfile=installation.platform / "api.pem",
                 ssl_keyfile=installation.platform / "api.key",
                 log_config=None,

@@ -1,5 +1,6 @@
 """Reading what callers send: bounded, and never repeated in an error."""
 
+import asyncio
 from typing import TypeVar
 from urllib.parse import parse_qs
 
@@ -10,6 +11,8 @@ from platform_handlers.dashboard.problems import ProblemError
 
 MAX_BODY = 64 * 1024
 """As much as one message on the bus may hold."""
+
+_BODY_SECONDS = 20.0
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -45,6 +48,16 @@ def _check_type(request: Request, wanted: str) -> None:
 
 
 async def _read(request: Request) -> bytes:
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            return await _read_patiently(request)
+    except TimeoutError:
+        detail = f"The body did not come within {_BODY_SECONDS:.0f} seconds. Send it again."
+        close = {"Connection": "close"}
+        raise ProblemError(408, "too-slow", "Too slow", detail, close) from None
+
+
+async def _read_patiently(request: Request) -> bytes:
     raw = bytearray()
     async for chunk in request.stream():
         raw += chunk

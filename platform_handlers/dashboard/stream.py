@@ -7,6 +7,7 @@ whole snapshot. Every frame is made for one owner from that owner's part of the 
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
@@ -63,13 +64,16 @@ async def frames(
     """
     with feed.listen(audience.owner_id) as listener:
         yield opening(feed, audience)
+        due = time.monotonic() + heartbeat
         while True:
-            try:
-                entry = await _next(listener, heartbeat)
-            except TimeoutError:
+            if time.monotonic() >= due:  # by the clock: news without end must not put it off
                 if not await audience.still_welcome():
                     return
+                due = time.monotonic() + heartbeat
                 yield b": still here\n\n"
+            try:
+                entry = await _next(listener, due - time.monotonic())
+            except TimeoutError:
                 continue
             if entry is None:
                 yield frame("resync", '{"reason":"too slow"}')
@@ -99,8 +103,8 @@ def _told(entry: Entry) -> bytes:
     return frame("banner", view_of(entry).model_dump_json(), entry.sequence)
 
 
-async def _next(listener: Listener, heartbeat: float) -> Entry | None:
-    async with asyncio.timeout(heartbeat):
+async def _next(listener: Listener, seconds: float) -> Entry | None:
+    async with asyncio.timeout(seconds):
         return await listener.next()
 
 

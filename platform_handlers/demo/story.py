@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bus_schemas.flows import Role
-from bus_schemas.transport.connection import Bus, BusTarget
-from platform_handlers.authority.installation import (
-    InitPlan,
-    Installation,
-    initialise,
-)
+from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.target import BusTarget
+from platform_handlers.authority.initialise import InitPlan, initialise
+from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.authority.server_conf import BusAddress
 from platform_handlers.demo import credentials

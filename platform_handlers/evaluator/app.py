@@ -1,7 +1,7 @@
 """The evaluator's process: everything it needs is built here, from its own folder."""
 
 import asyncio
-import resource
+from collections.abc import Callable
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -12,11 +12,12 @@ from bus_schemas.errors import Refused
 from bus_schemas.events import EpochOpened
 from bus_schemas.flows import Role
 from bus_schemas.streams import LEDGER
-from bus_schemas.transport.connection import Bus, BusTarget, BusUnavailable
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import Conflict, Expect, read_last, store
 from bus_schemas.transport.ledger import Batch, LedgerReader, Position
 from bus_schemas.transport.outbox import OutboxPump
+from bus_schemas.transport.target import BusTarget, BusUnavailable
 from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.evaluator.handler import Evaluator, EvaluatorSecrets
@@ -29,13 +30,12 @@ _PAUSE_SECONDS = 0.5
 
 
 async def run_evaluator(
-    installation: Installation, target: BusTarget, ready: asyncio.Event | None = None
+    installation: Installation, target: BusTarget, ready: Callable[[], None] = lambda: None
 ) -> None:
-    """Serve until cancelled; *ready* is set once requests are answered.
+    """Serve until cancelled; *ready* is called once requests are answered.
 
     Raises Refused (`evaluator_keys_damaged`, `foreign_epoch`), ReaderMustStop, StorageFull.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold every key
     own = read_secrets(installation)
     keys = await KeyStore.open(installation.evaluator)
     servers = await ServerStore.open(installation.evaluator / FILE_NAME)
@@ -51,8 +51,7 @@ async def run_evaluator(
             await reader.caught_up()  # before that a revoked server might still look active
             await evaluator.listen()
             _log.info("evaluator_ready")
-            if ready:
-                ready.set()
+            ready()
     finally:
         await bus.close()
         await servers.close()

@@ -1,12 +1,12 @@
 """`byok evaluator`: the blind evaluator, a process (and better a uid) of its own."""
 
 import asyncio
-import contextlib
-import signal
 
 import click
 
+from platform_handlers.evaluator.hardening import forbid_dumps
 from platform_handlers.settings import Settings
+from platform_handlers.until_stopped import until_stopped
 
 
 @click.group()
@@ -18,20 +18,14 @@ def evaluator() -> None:
 @click.pass_obj
 def run(settings: Settings) -> None:
     """Answer servers' unlocks and fingerprints until Ctrl-C or SIGTERM."""
+    forbid_dumps()
     asyncio.run(_run(settings))
 
 
 async def _run(settings: Settings) -> None:
     from platform_handlers.evaluator.app import run_evaluator  # noqa: PLC0415 (start-up)
 
-    ready = asyncio.Event()
-    serving = asyncio.create_task(run_evaluator(settings.installation(), settings.target(), ready))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, serving.cancel)
-    serving.add_done_callback(lambda _: ready.set())
-    await ready.wait()
-    if not serving.done():
+    def ready() -> None:
         click.echo("the evaluator answers")
-    with contextlib.suppress(asyncio.CancelledError):
-        await serving
+
+    await until_stopped(run_evaluator(settings.installation(), settings.target(), ready))

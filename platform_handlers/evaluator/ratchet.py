@@ -8,9 +8,10 @@ from bus_schemas.codec import decode
 from bus_schemas.errors import ContractError
 from bus_schemas.events import RatchetAdvanced
 from bus_schemas.streams import RATCHET
-from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import Conflict, Expect, read_last, store
+from bus_schemas.transport.target import BusUnavailable
 from platform_handlers.evaluator.rules import first_state
 
 _ATTEMPTS: Final = 5

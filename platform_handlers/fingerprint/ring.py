@@ -10,14 +10,16 @@ refresh, it does not meet the circle in a row.
 import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 _Seat = tuple[bytes, str]
 
 
+@dataclass(slots=True, init=False)
 class Ring:
     """A set of server ids, each with a fixed place on the circle."""
 
-    __slots__ = ("_seats",)
+    _seats: list[_Seat]
 
     def __init__(self, members: Iterable[str] = ()) -> None:
         self._seats = sorted(map(_seat, members))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from bus_schemas.events import HealthReported, StatusChanged
+from bus_schemas.events.fingerprint import MAX_SLOTS
 from bus_schemas.events.health import REPORT_INTERVAL_SECONDS, Transition, Validity
 
 SILENT_AFTER_SECONDS = 3 * REPORT_INTERVAL_SECONDS
@@ -38,13 +39,16 @@ def on_report(known: Known, report: HealthReported, age_seconds: float) -> list[
     """Return what *report* changes. Only `invalid` rejects, only `valid` or `limited` accept.
 
     The stream keeps a server's last report for a day and a restarted handler reads it again: an
-    old one says how the keys were, but not that the server is back.
+    old one says how the keys were, but not that the server is back. Slots beyond the most that a
+    server may hold are invented: each would become a fact and a banner for ever.
     """
     back = known.silent and age_seconds <= SILENT_AFTER_SECONDS
     changes = [_change(report.server_id, known, Transition.RETURNED)] if back else []
+    room = MAX_SLOTS - len(known.rejected)
     for slot in report.slots:
         rejected = slot.slot_id in known.rejected
-        if slot.validity is Validity.INVALID and not rejected:
+        if slot.validity is Validity.INVALID and not rejected and room > 0:
+            room -= 1
             changes.append(_change(report.server_id, known, Transition.REJECTED, slot.slot_id))
         elif slot.validity in {Validity.VALID, Validity.LIMITED} and rejected:
             changes.append(_change(report.server_id, known, Transition.ACCEPTED, slot.slot_id))

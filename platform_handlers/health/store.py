@@ -18,17 +18,15 @@ from bus_schemas.transport.database import open_database, transaction
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.ledger import Batch, Position
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
+from bus_schemas.transport.position import POSITION_SCHEMA, read_position, write_position
 from platform_handlers.health.rules import Known, told
 
 _SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS position (
-    only INTEGER PRIMARY KEY CHECK (only = 1),
-    created TEXT NOT NULL, sequence INTEGER NOT NULL, digest TEXT NOT NULL
-) STRICT;
 CREATE TABLE IF NOT EXISTS servers (
     server_id TEXT PRIMARY KEY, owner_id TEXT NOT NULL, active INTEGER NOT NULL,
     silent INTEGER NOT NULL, rejected TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+{POSITION_SCHEMA}
 {OUTBOX_SCHEMA}
 """
 
@@ -50,8 +48,7 @@ class HealthStore:
             store.servers[server_id] = Known(
                 owner_id, bool(active), bool(silent), frozenset(json.loads(rejected))
             )
-        for row in await store.database.execute_fetchall("SELECT * FROM position"):
-            store._position = Position(*row[1:])
+        store._position = await read_position(store.database)
         return store
 
     async def position(self) -> Position | None:
@@ -65,12 +62,8 @@ class HealthStore:
             for fact in batch.facts:
                 fold(servers, fact.envelope.data)
             await self._write(servers)
-            position = batch.position
-            await self.database.execute(
-                "INSERT OR REPLACE INTO position VALUES (1, ?, ?, ?)",
-                (position.created, position.sequence, position.digest),
-            )
             await put(self.database, batch.parked)
+            await write_position(self.database, batch.position)
         self.servers, self._position = servers, batch.position
 
     async def tell(self, changes: list[StatusChanged]) -> None:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from bus_schemas.api import BannerList, BannerView
 from bus_schemas.events.banner import BannerState, Severity
+from platform_handlers.owner.console import plain
 
 _MARK = {
     Severity.HIGH: ("▲ needs attention", "yellow"),
@@ -40,15 +41,15 @@ def as_table(found: BannerList, *, every: bool) -> RenderableType:
         mark, colour = _MARK[banner.severity]
         closed = banner.state in _CLOSED
         what = Group(
-            Text(banner.title, style="bold"),
-            Text(banner.explanation),
-            Text(f"→ {banner.why or banner.what_to_do}"),
+            Text(plain(banner.title), style="bold"),
+            Text(plain(banner.explanation)),
+            Text(plain(f"→ {banner.why or banner.what_to_do}")),
         )
         place = f"{banner.server_id}/{banner.slot_id}" if banner.slot_id else banner.server_id
         table.add_row(
             Text(mark, style="dim" if closed else colour),
             escape(place),
-            Text(banner.title) if banner.state is BannerState.CLEARED else what,
+            Text(plain(banner.title)) if banner.state is BannerState.CLEARED else what,
             f"{banner.state}\n{banner.since_time:%d %b %Y}",
         )
     return table

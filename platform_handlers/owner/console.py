@@ -9,22 +9,28 @@ import click
 from rich.console import Console
 
 from bus_schemas.errors import ByokError, ContractError, Refused
+from bus_schemas.exit_codes import ExitCode
 from platform_handlers.owner.platform_api import PlatformRefused, PlatformUnreachable
 
-DATA_WRONG: Final = 65
-UNAVAILABLE: Final = 69
-TRY_AGAIN: Final = 75
-DENIED: Final = 77
+_STATUS_CODES: Final = {
+    401: ExitCode.DENIED,
+    403: ExitCode.DENIED,
+    409: ExitCode.TRY_AGAIN,
+    429: ExitCode.TRY_AGAIN,
+    503: ExitCode.UNAVAILABLE,
+}
 
-_STATUS_CODES: Final = {401: DENIED, 403: DENIED, 409: TRY_AGAIN, 429: TRY_AGAIN, 503: UNAVAILABLE}
+
+def plain(text: str) -> str:
+    """Return *text* without what would drive a terminal (ECMA-48): it came over the network."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class Failed(click.ClickException):
     """A sentence for the person and an exit code for the script."""
 
     def __init__(self, sentence: str, exit_code: int) -> None:
-        # What came over the network must not drive the terminal (ECMA-48 control sequences).
-        super().__init__("".join(c if c.isprintable() else " " for c in sentence))
+        super().__init__(plain(sentence))
         self.exit_code = exit_code  # type: ignore[misc] # click's way, too (UsageError)
 
 
@@ -34,16 +40,16 @@ def failures_told() -> Iterator[None]:
     try:
         yield
     except PlatformRefused as error:
-        code = _STATUS_CODES.get(error.problem.status, DATA_WRONG)
+        code = _STATUS_CODES.get(error.problem.status, ExitCode.DATA)
         raise Failed(str(error), code) from None
     except PlatformUnreachable as error:
-        raise Failed(str(error), UNAVAILABLE) from None
+        raise Failed(str(error), ExitCode.UNAVAILABLE) from None
     except ContractError as error:
-        raise Failed(error.detail or error.reason, DATA_WRONG) from None
+        raise Failed(error.detail or error.reason, ExitCode.DATA) from None
     except Refused as error:
-        raise Failed(error.detail or error.reason, DENIED) from None
+        raise Failed(error.detail or error.reason, ExitCode.DENIED) from None
     except ByokError as error:
-        raise Failed(str(error), UNAVAILABLE) from None
+        raise Failed(str(error), ExitCode.UNAVAILABLE) from None
 
 
 def screen() -> Console:

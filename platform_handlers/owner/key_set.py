@@ -12,19 +12,18 @@ from rich.text import Text
 from bus_schemas.api import SealedSubmission, ServerView, SlotStep, SlotView
 from bus_schemas.credential import CredentialPayload
 from bus_schemas.errors import Refused
+from bus_schemas.exit_codes import ExitCode
 from bus_schemas.fields import CredentialKind, at_utc
 from bus_schemas.keys import server_fingerprint
 from bus_schemas.providers import Provider
 from bus_schemas.transport.fresh import new_id
 from platform_handlers.owner import asking, sealing
-from platform_handlers.owner.console import TRY_AGAIN, in_fours
+from platform_handlers.owner.console import in_fours
 from platform_handlers.owner.home import Home
 from platform_handlers.owner.pasted import other_provider
 from platform_handlers.owner.platform_api import PlatformApi, PlatformUnreachable
 from platform_handlers.owner.words import STEP_IN_WORDS, reason_in_words
 
-STORED: Final = 0
-REJECTED: Final = 1
 _LOOK_EVERY_SECONDS = 0.25
 _SEND_ATTEMPTS = 3
 _BAD: Final = {SlotStep.REJECTED, SlotStep.ABORTED, SlotStep.NEEDS_KEY}
@@ -44,7 +43,7 @@ class KeySet:
     """Seconds to wait for the server's word."""
 
 
-def set_key(platform: PlatformApi, home: Home, wish: KeySet, console: Console) -> int:
+def set_key(platform: PlatformApi, home: Home, wish: KeySet, console: Console) -> ExitCode:
     """Seal, send, and show what becomes of it; return the exit code.
 
     The server is checked before the credential is asked for: what cannot be sealed for the right
@@ -90,6 +89,10 @@ def _asked(wish: KeySet, provider: Provider, console: Console) -> CredentialPayl
         return sealing.oauth_set(document, provider, wish.base_url)
     secret = asking.read_api_key(provider.name)
     warning = other_provider(secret, provider.id)
+    if warning and wish.provider is None:
+        # Only the platform says whose key the slot takes, and with it where the key will go.
+        detail = f"{warning} If you mean it, say so with --provider {provider.id}"
+        raise Refused("provider_differs", detail)
     if warning:
         console.print(f"[yellow]Warning:[/yellow] {warning} Sending it anyway.")
     return sealing.api_key(secret, provider, wish.base_url)
@@ -110,7 +113,7 @@ def _send(platform: PlatformApi, submission: SealedSubmission) -> None:
 
 def _watch(
     platform: PlatformApi, submission: SealedSubmission, wait: float, console: Console
-) -> int:
+) -> ExitCode:
     envelope = submission.envelope
     deadline = time.monotonic() + wait
     with console.status(f"waiting for {envelope.server_id} to take it"):
@@ -125,10 +128,10 @@ def _watch(
         f"Not taken yet: {envelope.server_id} may be off. The sealed credential waits for a day; "
         f"`byok key status {envelope.server_id}` tells."
     )
-    return TRY_AGAIN
+    return ExitCode.TRY_AGAIN
 
 
-def _look(platform: PlatformApi, submission: SealedSubmission, console: Console) -> int | None:
+def _look(platform: PlatformApi, submission: SealedSubmission, console: Console) -> ExitCode | None:
     envelope = submission.envelope
     try:
         slot = platform.slot(envelope.server_id, envelope.slot_id)
@@ -136,20 +139,20 @@ def _look(platform: PlatformApi, submission: SealedSubmission, console: Console)
         return None  # it is on its way; only our view of it is gone for a moment
     if slot.revision > envelope.revision:
         console.print("A newer credential was sent for this slot in the meantime.")
-        return TRY_AGAIN
+        return ExitCode.TRY_AGAIN
     return _verdict(slot, console)
 
 
-def _verdict(slot: SlotView, console: Console) -> int | None:
+def _verdict(slot: SlotView, console: Console) -> ExitCode | None:
     """Say what the server answered about the newest revision; None as long as it has not."""
     for step in slot.steps:
         if step.step is SlotStep.REJECTED:
             console.print("[bold red]refused[/bold red] by the server; nothing else has changed")
             console.print(reason_in_words(step.reason or "unknown"), markup=False)
-            return REJECTED
+            return ExitCode.NEGATIVE
         if step.step is not SlotStep.SENT and step.step is not SlotStep.NEEDS_KEY:
             console.print("[bold green]stored[/bold green]  on the server, encrypted")
-            return STORED
+            return ExitCode.OK
     return None
 
 

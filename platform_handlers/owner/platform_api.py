@@ -77,8 +77,12 @@ class PlatformApi:
         return self._ask("GET", "/api/servers", ServerList)
 
     def server(self, server_id: str) -> ServerView:
-        """Return one server."""
-        return self._ask("GET", f"/api/servers/{server_id}", ServerView)
+        """Return one server. Raises Refused(`wrong_server`) when the answer is about another."""
+        view = self._ask("GET", f"/api/servers/{server_id}", ServerView)
+        if view.server_id != server_id:
+            detail = f"asked for {server_id}, the platform answered with {view.server_id}"
+            raise Refused("wrong_server", detail)
+        return view
 
     def slot(self, server_id: str, slot_id: str) -> SlotView:
         """Return how far a slot has come."""

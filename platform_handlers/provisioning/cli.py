@@ -13,7 +13,7 @@ import click
 from bus_schemas.errors import Refused
 from bus_schemas.fields import at_utc
 from bus_schemas.keys import server_fingerprint
-from platform_handlers.authority.installation import InitPlan, initialise
+from platform_handlers.authority.initialise import InitPlan, initialise
 from platform_handlers.authority.server_conf import BusAddress
 from platform_handlers.owner.cli import owner
 from platform_handlers.provisioning.join_token import issue_join_token

@@ -20,9 +20,7 @@ async def issue_join_token(
     owner_id, server_id = ids
     secret = await registry.add_server(owner_id, server_id)
     mint = TokenMint.of(installation)
-    credentials = mint.enrolling_credentials(
-        server_id, Ed25519PrivateKey.generate(), now=registry.now()
-    )
+    credentials = mint.enrolling_credentials(Ed25519PrivateKey.generate(), now=registry.now())
     return JoinToken(
         url=url,
         ca_pem=installation.ca.read_text("ascii"),

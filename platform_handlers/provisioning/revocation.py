@@ -19,9 +19,11 @@ import structlog
 from nats.aio.msg import Msg
 
 from bus_schemas.flows import Account
-from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.target import BusUnavailable
+from platform_handlers.authority.accounts import account_plans
 from platform_handlers.authority.claims import issued_at, mint_account
-from platform_handlers.authority.installation import Installation, account_plans
+from platform_handlers.authority.installation import Installation
 from platform_handlers.provisioning.claims_log import ClaimsLog, ClaimsOrder
 from platform_handlers.provisioning.registry import Registry
 

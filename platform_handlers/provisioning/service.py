@@ -6,10 +6,11 @@ import aiosqlite
 import structlog
 
 from bus_schemas.flows import Role
-from bus_schemas.transport.connection import Bus, BusTarget, BusUnavailable
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import parse_credentials
 from bus_schemas.transport.database import fetch_one, open_database
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, OutboxPump
+from bus_schemas.transport.target import BusTarget, BusUnavailable
 from platform_handlers.authority.installation import Installation, read_evaluator_keys
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.provisioning.issuer import Issuer

@@ -49,10 +49,13 @@ class TokenMint:
             working=mint(self.server, WORKING_SECONDS), door=mint(self.door, DOOR_SECONDS)
         )
 
-    def enrolling_credentials(
-        self, server_id: str, key: Ed25519PrivateKey, *, now: int
-    ) -> Credentials:
-        """Return credentials under the throw-away *key* that reach the enrolment only."""
+    def enrolling_credentials(self, key: Ed25519PrivateKey, *, now: int) -> Credentials:
+        """Return credentials under the throw-away *key* that reach the enrolment only.
+
+        Named by that key and not by the server: a user may listen on the inboxes of its name, and
+        whoever got hold of a used join token must not hear the server's own answers.
+        """
         nkey = public_nkey(key, KeyType.USER)
-        user = UserPlan(server_id, nkey, self.account, now, expires_at=now + JOIN_SECONDS)
+        name = f"join-{nkey.lower()}"
+        user = UserPlan(name, nkey, self.account, now, expires_at=now + JOIN_SECONDS)
         return Credentials(mint_user(self.enrolling, user), seed_nkey(key, KeyType.USER))

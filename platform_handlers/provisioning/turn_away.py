@@ -5,9 +5,10 @@ import time
 
 from bus_schemas.errors import ByokError
 from bus_schemas.flows import Role
-from bus_schemas.transport.connection import Bus, BusDenied, BusTarget, BusUnavailable
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.database import open_database
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, OutboxPump
+from bus_schemas.transport.target import BusDenied, BusTarget, BusUnavailable
 from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.provisioning.registry import FILE_NAME, Registry

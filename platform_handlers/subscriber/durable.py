@@ -8,7 +8,8 @@ from bus_schemas.streams import BANNERS
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import Credentials
 from bus_schemas.transport.jetstream import api
-from platform_handlers.authority.installation import Installation, user_credentials
+from platform_handlers.authority.accounts import user_credentials
+from platform_handlers.authority.installation import Installation
 from platform_handlers.provisioning.records import check_id
 
 _ACK_WAIT_NANOSECONDS = 30 * 1_000_000_000

@@ -187,14 +187,14 @@ def test_a_decision_has_its_four_parts(path: Path) -> None:
 
 
 def test_sections_cited_in_code_exist() -> None:
-    """`DESIGN 3` and `docs/protocol.md, "Unlock"` must lead somewhere."""
+    """`docs/design.md, section 3` and `docs/protocol.md, "Unlock"` must lead somewhere."""
     design = (ROOT / "docs" / "design.md").read_text("utf-8")
     numbers = set(re.findall(r"^##+ ([0-9.]+?)\.? ", design, re.MULTILINE))
     protocol = (ROOT / "docs" / "protocol.md").read_text("utf-8")
     headings = set(re.findall(r"^## (.+)$", protocol, re.MULTILINE))
     for path in [*SOURCES, *PAGES]:
         text = path.read_text("utf-8")
-        cited = set(re.findall(r"DESIGN ([0-9]+(?:\.[0-9]+)?)", text))
+        cited = set(re.findall(r"docs/design\.md, section ([0-9]+(?:\.[0-9]+)?)", text))
         assert cited <= numbers, page_name(path)
         named = set(re.findall(r'docs/protocol\.md, "([^"]+)"', text))
         assert named <= headings, page_name(path)

@@ -13,14 +13,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nats.aio.msg import Msg
 
 from bus_schemas.errors import ByokError
 from bus_schemas.flows import Role
-from bus_schemas.transport.connection import Bus, BusDenied, BusTarget, BusUnavailable
+from bus_schemas.nkeys import KeyType, public_nkey, seed_nkey
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import Credentials
-from platform_handlers.authority import tls
-from platform_handlers.authority.installation import Installation, user_credentials
+from bus_schemas.transport.target import BusDenied, BusTarget, BusUnavailable
+from platform_handlers.authority import claims, tls
+from platform_handlers.authority.accounts import user_credentials
+from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.nats_process import start_nats_server
 from tests.conftest import Platform
 from tests.outages import Outage
@@ -213,6 +217,37 @@ async def test_a_listener_outlives_the_server_and_the_client(platform: Platform)
         await (await asker.client()).publish("byok.v1.enrol", b"after")
         assert await heard.get() == b"after"
     assert bus.connected
+
+
+def issuer_until(installation: Installation, expires_at: int) -> Credentials:
+    """Return an issuer's credentials that end by themselves."""
+    key = Ed25519PrivateKey.generate()
+    account_id = installation.account_id(Role.ISSUER.account.value)
+    nkey, now = public_nkey(key, KeyType.USER), int(time.time())
+    user = claims.UserPlan("issuer", nkey, account_id, now, expires_at=expires_at)
+    jwt = claims.mint_user(installation.signing_key(Role.ISSUER), user)
+    return Credentials(jwt, seed_nkey(key, KeyType.USER))
+
+
+async def test_an_expired_token_is_replaced_and_listeners_survive(platform: Platform) -> None:
+    """The client closes for good then; the connection is built anew with the current token."""
+    heard, ready = asyncio.Queue[bytes](), asyncio.Event()
+    tokens = [issuer_until(platform.installation, int(time.time()) + 2)]
+    bus = await Bus(platform.server.target, "issuer", lambda: tokens[-1]).open()
+
+    async def listen(message: Msg) -> None:
+        heard.put_nowait(message.data)
+
+    await bus.listen("byok.v1.enrol", listen)
+    tokens.append(issuer_until(platform.installation, int(time.time()) + 3600))
+    bus.on_ready(ready.set)
+    async with asyncio.timeout(20):
+        await ready.wait()
+        asker = await platform.bus(Role.ENROLLING, "new-1")
+        await (await bus.client()).flush()
+        await (await asker.client()).publish("byok.v1.enrol", b"hello")
+        assert await heard.get() == b"hello"
+    await bus.close()
 
 
 async def test_a_request_during_an_outage_ends_in_time(platform: Platform) -> None:

@@ -27,10 +27,10 @@ from bus_schemas.flows import Role
 from bus_schemas.keys import sign_sealing_key
 from bus_schemas.sealed import SealContext, SealedEnvelope, seal
 from bus_schemas.streams import CONFIG, LEDGER
-from bus_schemas.transport.connection import BusUnavailable
 from bus_schemas.transport.credentials import parse_credentials
 from bus_schemas.transport.fresh import fresh, new_id
 from bus_schemas.transport.jetstream import read_batch, read_last, store
+from bus_schemas.transport.target import BusUnavailable
 from platform_handlers.config.service import ConfigHandler
 from platform_handlers.config.store import FILE_NAME, ConfigStore, Purge
 from platform_handlers.config.writer import ConfigWriter

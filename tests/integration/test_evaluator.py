@@ -41,10 +41,11 @@ from bus_schemas.nkeys import KeyType, public_nkey
 from bus_schemas.oprf import blind
 from bus_schemas.requests import EVALUATE
 from bus_schemas.streams import LEDGER, RATCHET
-from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import parse_credentials
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import read_batch, read_last, store
+from bus_schemas.transport.target import BusUnavailable
 from bus_schemas.unlock import unlock_check, unlock_input, unlock_preimage
 from platform_handlers.authority.installation import read_evaluator_keys
 from platform_handlers.evaluator.app import run_evaluator
@@ -155,7 +156,7 @@ class Machine:
 async def serving(platform: Platform) -> AsyncIterator[asyncio.Task[None]]:
     """A running evaluator."""
     ready = asyncio.Event()
-    running = run_evaluator(platform.installation, platform.server.target, ready)
+    running = run_evaluator(platform.installation, platform.server.target, ready.set)
     task = asyncio.create_task(running)
     await asyncio.wait_for(ready.wait(), 10)
     yield task

@@ -13,10 +13,11 @@ from bus_schemas.flows import Role
 from bus_schemas.streams import HEALTH, LEDGER
 from bus_schemas.transport import follow as following
 from bus_schemas.transport import jetstream
-from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.follow import follow
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import StoredMessage, read_batch, store
+from bus_schemas.transport.target import BusUnavailable
 from tests.conftest import Platform
 from tests.outages import Outage, almighty
 

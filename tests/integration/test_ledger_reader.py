@@ -14,12 +14,13 @@ from bus_schemas.events import ClockTicked, EpochClosed
 from bus_schemas.flows import Role
 from bus_schemas.streams import LEDGER
 from bus_schemas.transport import follow, ledger
-from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import api, store, stream_state
 from bus_schemas.transport.ledger import Batch, LedgerReader, Position
-from platform_handlers.authority.setup import make_streams
+from bus_schemas.transport.target import BusUnavailable
+from platform_handlers.authority.streams import make_streams
 from tests.conftest import Platform
 from tests.outages import Outage, almighty
 

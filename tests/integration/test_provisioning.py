@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nats.aio.msg import Msg
 from pydantic import SecretStr
 
 from bus_schemas.codec import decode
@@ -17,19 +18,13 @@ from bus_schemas.events import ServerProvisioned, ServerRevoked
 from bus_schemas.flows import Role
 from bus_schemas.join_token import JoinToken
 from bus_schemas.nkeys import KeyType, public_nkey, seed_nkey
-from bus_schemas.requests import (
-    ENROL,
-    TOKEN,
-    EnrolReply,
-    EnrolRequest,
-    RefusedReply,
-    Tokens,
-    reveal_json,
-)
+from bus_schemas.requests import ENROL, TOKEN, EnrolReply, EnrolRequest, RefusedReply, Tokens
+from bus_schemas.secret_fields import reveal_json
 from bus_schemas.streams import LEDGER
-from bus_schemas.transport.connection import Bus, BusDenied, BusUnavailable
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import Credentials
 from bus_schemas.transport.jetstream import read_batch
+from bus_schemas.transport.target import BusDenied, BusUnavailable
 from platform_handlers.provisioning.join_token import issue_join_token
 from platform_handlers.provisioning.records import ServerState
 from platform_handlers.provisioning.registry import FILE_NAME, Registry
@@ -37,6 +32,7 @@ from platform_handlers.provisioning.revocation import Revoker
 from platform_handlers.provisioning.service import run_provisioning, system_bus
 from platform_handlers.provisioning.turn_away import turn_away
 from tests.conftest import Platform
+from vps_runtime.connection.rules import read_claims
 
 
 @dataclass
@@ -92,7 +88,8 @@ class Running:
     async def ask(self, token: JoinToken, body: bytes) -> EnrolReply | RefusedReply:
         """Send an enrolment the way a new machine does."""
         credentials = Credentials(token.jwt, token.seed.get_secret_value())
-        bus = await Bus(self.platform.server.target, token.server_id, lambda: credentials).open()
+        name = read_claims(token.jwt).name
+        bus = await Bus(self.platform.server.target, name, lambda: credentials).open()
         try:
             reply = await bus.request(ENROL.pattern, body, wait=5)
         finally:
@@ -190,11 +187,34 @@ async def test_an_enrolling_machine_reaches_the_enrolment_only(running: Running)
     """A join token must not be good for a renewal or a fact."""
     token = await running.token()
     credentials = Credentials(token.jwt, token.seed.get_secret_value())
-    bus = await Bus(running.platform.server.target, "acme-1", lambda: credentials).open()
+    name = read_claims(token.jwt).name
+    bus = await Bus(running.platform.server.target, name, lambda: credentials).open()
     for subject in ("byok.v1.token.acme-1", "byok.v1.fingerprint.acme-1"):
         with pytest.raises(BusUnavailable):
             await bus.request(subject, b"{}", wait=0.3)
     await bus.close()
+
+
+async def test_a_join_token_does_not_open_the_servers_own_inboxes(running: Running) -> None:
+    """Whoever finds a used one could hear, for an hour, every answer the server gets."""
+    token = await running.token()
+    credentials = Credentials(token.jwt, token.seed.get_secret_value())
+    thief = await Bus(running.platform.server.target, "thief", lambda: credentials).open()
+    heard: list[bytes] = []
+
+    async def hear(message: Msg) -> None:
+        heard.append(message.data)
+
+    await thief.listen("_INBOX.acme-1.>", hear)
+    await (await thief.client()).flush()
+    machine = Machine.new()
+    reply = await running.join(machine)
+    bus = await running.open(machine, reply.tokens.working)
+    await bus.request("byok.v1.token.acme-1", b"{}", wait=5)
+    await (await thief.client()).flush()
+    assert heard == []
+    await bus.close()
+    await thief.close()
 
 
 async def test_a_server_cannot_ask_for_anothers_tokens(running: Running) -> None:

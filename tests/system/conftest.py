@@ -15,9 +15,10 @@ from nats.aio.msg import Msg
 
 from bus_schemas.nkeys import KeyType, public_nkey, seed_nkey
 from bus_schemas.streams import STREAMS
-from bus_schemas.transport.connection import Bus, BusTarget
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import Credentials
 from bus_schemas.transport.jetstream import read_batch
+from bus_schemas.transport.target import BusTarget
 from platform_handlers.authority.claims import UserPlan, mint_system_user
 from platform_handlers.authority.installation import Installation
 from platform_handlers.demo.stage import Stage

@@ -6,13 +6,9 @@ import signal
 import time
 from pathlib import Path
 
-import pytest
-
 from platform_handlers.demo import credentials
 from platform_handlers.demo.stage import DemoFailed, Stage
 from platform_handlers.demo.story import ApiKey, Story, all_raised, key_cleared
-
-pytestmark = pytest.mark.xdist_group("crashes")
 
 PATIENCE_SECONDS = 40
 LOGIN = ("claude-login", credentials.sign_in(), "--kind", "oauth")

@@ -10,9 +10,10 @@ import pytest
 
 from bus_schemas.flows import Role
 from bus_schemas.streams import BANNERS
-from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.jetstream import store_raw
-from platform_handlers.authority.installation import user_credentials
+from bus_schemas.transport.target import BusUnavailable
+from platform_handlers.authority.accounts import user_credentials
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.demo import credentials
 from platform_handlers.owner.home import Home
@@ -20,7 +21,7 @@ from platform_handlers.replay.fold import messages
 from tests.system.conftest import ACCOUNTS, Tapped
 from tests.system.secrets_hunt import hits, hits_in_folder
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("story")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KEY_REUSE = ("API_KEY_REUSE", "low", "blue")
 LOGIN_REUSE = ("OAUTH_REUSE", "high", "amber")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bus_schemas.transport.connection import Bus, BusTarget
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import Credentials
+from bus_schemas.transport.target import BusTarget
 
 
 @pytest.fixture

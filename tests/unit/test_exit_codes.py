@@ -3,9 +3,10 @@
 import pytest
 
 from bus_schemas.errors import ContractError, ReaderMustStop, Refused
-from bus_schemas.transport.connection import BusDenied, BusUnavailable
+from bus_schemas.exit_codes import root_cause
 from bus_schemas.transport.database import StorageFull
-from platform_handlers.exit_codes import exit_code, root_cause
+from bus_schemas.transport.target import BusDenied, BusUnavailable
+from platform_handlers.exit_codes import exit_code
 
 
 @pytest.mark.parametrize(

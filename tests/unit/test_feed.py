@@ -125,3 +125,17 @@ async def test_a_heartbeat_asks_whether_the_listener_is_still_welcome() -> None:
     async with asyncio.timeout(5):
         said = [frame async for frame in source]
     assert said[1:] == [b": still here\n\n"]
+
+
+async def test_news_without_end_does_not_put_the_question_off() -> None:
+    """A token that was replaced stops hearing, however much there is to hear."""
+    feed, sequence = Feed(), 0
+
+    async def never() -> bool:
+        return False
+
+    async with asyncio.timeout(5):
+        async for _ in frames(feed, Audience("acme", None, never), heartbeat=0.05):
+            sequence += 1
+            feed.take(stored(sequence))
+            await asyncio.sleep(0)

@@ -77,9 +77,7 @@ def test_an_old_report_read_again_is_no_return() -> None:
     known = Known("acme", silent=True)
     age = SILENT_AFTER_SECONDS + 1
     assert transitions(known, report(main=Validity.VALID), age) == []
-    assert transitions(known, report(main=Validity.INVALID), age) == [
-        (Transition.REJECTED, "main")
-    ]
+    assert transitions(known, report(main=Validity.INVALID), age) == [(Transition.REJECTED, "main")]
 
 
 @pytest.mark.parametrize(
@@ -148,3 +146,10 @@ def test_the_ledger_says_who_is_there_and_how() -> None:
     ):
         fold(servers, fact.envelope.data)
     assert servers["acme-1"] == Known("acme", active=False, rejected=frozenset({"main"}))
+
+
+def test_a_server_cannot_invent_rejected_slots_without_end() -> None:
+    """Beyond the most a server may hold, a refusal of one slot more is not told."""
+    full = Known("acme", rejected=frozenset(f"s-{n}" for n in range(63)))
+    told_of = transitions(full, report(one=Validity.INVALID, more=Validity.INVALID))
+    assert told_of == [(Transition.REJECTED, "one")]

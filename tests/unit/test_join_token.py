@@ -12,7 +12,8 @@ from bus_schemas.encoding import from_base64url, to_base64url
 from bus_schemas.errors import Refused
 from bus_schemas.join_token import MAX_LENGTH, PREFIX, JoinToken
 from bus_schemas.nkeys import KeyType, key_from_seed, public_nkey
-from bus_schemas.requests import EnrolRequest, reveal_json
+from bus_schemas.requests import EnrolRequest
+from bus_schemas.secret_fields import reveal_json
 from platform_handlers.provisioning.tokens import TokenMint
 
 NOW = 1_800_000_000
@@ -93,12 +94,17 @@ def test_the_mint_makes_what_the_design_says() -> None:
     nkey = public_nkey(Ed25519PrivateKey.generate(), KeyType.USER)
     tokens = mint.tokens("acme-1", nkey, now=NOW)
     own = Ed25519PrivateKey.generate()
-    enrolling = mint.enrolling_credentials("acme-1", own, now=NOW)
-    made = [(tokens.working, 3600), (tokens.door, 90 * 24 * 3600), (enrolling.jwt, 3600)]
-    for (jwt, life), key in zip(made, keys, strict=True):
+    enrolling = mint.enrolling_credentials(own, now=NOW)
+    passing = f"join-{public_nkey(own, KeyType.USER).lower()}"
+    made = [
+        (tokens.working, 3600, "acme-1"),
+        (tokens.door, 90 * 24 * 3600, "acme-1"),
+        (enrolling.jwt, 3600, passing),  # not the server's: its inboxes hang off its name
+    ]
+    for (jwt, life, name), key in zip(made, keys, strict=True):
         found = claims(jwt)
         assert found["iss"] == public_nkey(key, KeyType.ACCOUNT)
-        assert found["name"] == "acme-1"
+        assert found["name"] == name
         assert (found["iat"], found["exp"]) == (NOW, NOW + life)
     assert claims(tokens.working)["sub"] == claims(tokens.door)["sub"] == nkey
     assert key_from_seed(enrolling.seed).private_bytes_raw() == own.private_bytes_raw()

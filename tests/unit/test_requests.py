@@ -7,7 +7,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr, ValidationError
 
 from bus_schemas.nkeys import KeyType, public_nkey
-from bus_schemas.requests import EnrolRequest, Tokens, reveal_json
+from bus_schemas.requests import EnrolRequest, Tokens
+from bus_schemas.secret_fields import reveal_json
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 ASKED = EnrolRequest(

@@ -7,8 +7,8 @@ import pytest
 from bus_schemas.errors import ByokError, ContractError, Refused
 from bus_schemas.events.health import Validity
 from bus_schemas.fields import Basis, CredentialKind
-from bus_schemas.transport.connection import BusDenied, BusUnavailable
 from bus_schemas.transport.database import StorageFull
+from bus_schemas.transport.target import BusDenied, BusUnavailable
 from vps_runtime.doctor import (
     Finding,
     Grade,
@@ -17,7 +17,7 @@ from vps_runtime.doctor import (
     skew_finding,
     slot_findings,
 )
-from vps_runtime.exit_codes import exit_code, leaf, sentence
+from vps_runtime.exit_codes import exit_code, sentence
 from vps_runtime.facts.told import StoredNote
 from vps_runtime.health.reporter import runtime_version, slot_health
 from vps_runtime.state import AlreadyRunning, NotEnrolled
@@ -96,7 +96,6 @@ def test_a_sentence_is_one_line_and_shows_no_payload() -> None:
     assert sentence(OSError(errno.EACCES, "denied", "/x")) == "/x: denied"
     assert sentence(OSError("odd")) == "OSError"
     assert sentence(KeyError("sk-canary")).startswith("KeyError: this is a bug")
-    assert leaf(ExceptionGroup("", [ExceptionGroup("", [KeyError("x")])])).args == ("x",)
 
 
 def test_health_tells_slots_and_their_age() -> None:

@@ -4,16 +4,7 @@ import pytest
 
 from bus_schemas.events.config import ConfigDesired, DesiredSlot
 from bus_schemas.fields import Basis, CredentialKind
-from vps_runtime.config.plan import (
-    Fetch,
-    Known,
-    Missing,
-    Retire,
-    acceptable,
-    missing,
-    plan,
-    superseded,
-)
+from vps_runtime.config.plan import Fetch, Known, Missing, Retire, acceptable, missing, plan
 from vps_runtime.vault.credentials import Held
 
 ROTATION = "01890000-0000-7000-8000-000000000001"
@@ -96,11 +87,3 @@ def test_a_slot_without_any_key_is_missing_one() -> None:
         Missing(two, "not_delivered")
     ]
     assert missing(document(two), {}, {"openai": "expired"}) == [Missing(two, "rejected")]
-
-
-def test_an_older_revision_waits_for_its_successors_tags() -> None:
-    """Retired before the new tags are known, a match would seem to end and begin again."""
-    there = held(("anthropic", 1), ("anthropic", 2), ("openai", 5))
-    assert superseded(there, []) == []
-    assert superseded(there, [there["anthropic", 1], there["openai", 5]]) == []
-    assert superseded(there, [there["anthropic", 2]]) == [there["anthropic", 1]]

@@ -13,6 +13,7 @@ from vps_runtime.facts.told import (
     retired_forgets,
     settled,
     stored_memory,
+    superseded,
     to_tell_retired,
     to_tell_stored,
 )
@@ -99,3 +100,12 @@ def test_the_memory_holds_nothing_secret() -> None:
     """It lies in the clear on the disk: names and numbers only."""
     fields = json.loads(next(v for k, v in stored_memory(entry()).items() if k.startswith("held")))
     assert set(fields) == {"slot_id", "revision", "provider", "kind", "rotation_id", "stored_at"}
+
+
+def test_an_older_revision_waits_for_its_successors_tags() -> None:
+    """Retired before the new tags are known, a match would seem to end and begin again."""
+    old, new, other = entry(revision=1), entry(revision=2), entry("openai", 5)
+    there = {(one.slot_id, one.revision): one for one in (old, new, other)}
+    assert superseded(there, []) == []
+    assert superseded(there, [old, other]) == []
+    assert superseded(there, [new]) == [old]

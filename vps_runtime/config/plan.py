@@ -4,7 +4,7 @@ Left to others: reading the document, fetching and admitting sealings, the vault
 The document is level-triggered: the same one planned twice asks for nothing the second time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bus_schemas.events.config import ConfigDesired, DesiredSlot
@@ -50,7 +50,7 @@ def plan(document: ConfigDesired, held: Mapping[tuple[str, int], Held]) -> list[
     A superseded revision is not retired here: that waits until its successor's tags are told.
     """
     slots = {slot.slot_id: slot for slot in document.slots}
-    newest = _newest(held)
+    newest = dict(sorted(held))  # by slot: of several revisions the last one stays
     actions: list[Action] = [
         Retire(entry)
         for _, entry in sorted(held.items())
@@ -79,31 +79,9 @@ def missing(
 
     *refusals* has, by slot, why the last sealing was rejected.
     """
-    newest = _newest(held)
+    there = {slot for slot, _ in held}
     return [
         Missing(slot, "rejected" if slot.slot_id in refusals else "not_delivered")
         for slot in document.slots
-        if slot.slot_id not in newest
+        if slot.slot_id not in there
     ]
-
-
-def superseded(held: Mapping[tuple[str, int], Held], settled: Sequence[Held]) -> list[Held]:
-    """Return what may be retired: older than the newest of its slot, which is in *settled*.
-
-    *settled* are credentials whose tags were all told. Until then the older one stays, unused,
-    so that a match does not seem to end and begin again.
-    """
-    newest = _newest(held)
-    done = {entry.slot_id for entry in settled if entry.revision == newest[entry.slot_id]}
-    return [
-        entry
-        for _, entry in sorted(held.items())
-        if entry.slot_id in done and entry.revision < newest[entry.slot_id]
-    ]
-
-
-def _newest(held: Mapping[tuple[str, int], Held]) -> dict[str, int]:
-    newest: dict[str, int] = {}
-    for slot, revision in held:
-        newest[slot] = max(revision, newest.get(slot, 0))
-    return newest

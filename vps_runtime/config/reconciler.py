@@ -9,7 +9,6 @@ Not found or unreadable means *no news*, never "remove".
 import asyncio
 import contextlib
 import hashlib
-import random
 import time
 from collections.abc import AsyncIterator
 from functools import partial
@@ -23,6 +22,7 @@ from bus_schemas.events.config import ConfigDesired, CredentialSealed, DesiredSl
 from bus_schemas.events.reported import CredentialNeedsKey, CredentialRejected
 from bus_schemas.sealed import SealedEnvelope
 from bus_schemas.streams import CONFIG
+from bus_schemas.transport.back_off import jittered
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.jetstream import StoredMessage, read_last
 from vps_runtime.announcer import Announcer
@@ -38,6 +38,7 @@ _READS = 5
 """How often a document or a sealing is read again: a lagging replica may have answered."""
 
 _FIRST_PAUSE = 0.05
+_PAUSE_SECONDS = 1.0
 _DEBOUNCE_SECONDS = 0.02
 _LOOK_ANYWAY_SECONDS = 180.0
 
@@ -73,14 +74,13 @@ class Reconciler:
                 await self.reconcile(expect_news=nudged)
             except (ByokError, OSError) as error:
                 _log.warning("reconcile_failed", error=str(error))
-                await asyncio.sleep(random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
+                await asyncio.sleep(jittered(_PAUSE_SECONDS))
                 self.nudge()
 
     async def _next(self) -> bool:
         """Wait for a nudge or until it is time to look anyway; say which."""
-        pause = _LOOK_ANYWAY_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311 (jitter)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause):
+            async with asyncio.timeout(jittered(_LOOK_ANYWAY_SECONDS)):
                 await self._nudged.wait()
             await asyncio.sleep(_DEBOUNCE_SECONDS)  # many nudges, one pass
             self._nudged.clear()
@@ -220,6 +220,5 @@ async def _attempts(most: int) -> AsyncIterator[int]:
     """Count up to *most* attempts, pausing longer and longer between them."""
     for attempt in range(most):
         if attempt:
-            pause = _FIRST_PAUSE * 2**attempt
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
+            await asyncio.sleep(jittered(_FIRST_PAUSE * 2**attempt))
         yield attempt

@@ -13,16 +13,19 @@ import structlog
 
 from bus_schemas.errors import ByokError
 from bus_schemas.requests import Tokens
-from bus_schemas.transport.connection import Bus, BusTarget
-from vps_runtime.connection.tokens import TokenStore, ask_for_tokens
+from bus_schemas.transport.back_off import BackOff
+from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.target import BusTarget
+from vps_runtime.connection.issuer import ask_for_tokens
+from vps_runtime.connection.tokens import TokenStore
 
 _log = structlog.get_logger(__name__)
 
 _LOST_SECONDS = 30.0
 """So long without a link, and the door is tried although our clock calls the token good."""
 
-_FIRST_DELAY = 1.0
-_LONGEST_DELAY = 60.0
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 60.0
 _LOOK_SECONDS = 1.0
 
 
@@ -53,7 +56,7 @@ class Link:
 
     async def keep(self) -> None:
         """Renew for ever; cancel to stop. Trouble is retried with jittered back-off."""
-        delay = _FIRST_DELAY
+        back_off = BackOff(first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             if not self._due():
@@ -61,11 +64,11 @@ class Link:
             try:
                 await self._renew()
             except (ByokError, OSError) as error:
-                _log.warning("token_not_renewed", error=str(error), seconds=delay)
-                await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
-                delay = min(2 * delay, _LONGEST_DELAY)
+                pause = back_off.pause()
+                _log.warning("token_not_renewed", error=str(error), seconds=round(pause, 1))
+                await asyncio.sleep(pause)
             else:
-                delay = _FIRST_DELAY
+                back_off.over()
 
     def _due(self) -> bool:
         now = time.monotonic()

@@ -1,19 +1,13 @@
 """The two tokens on disk: stored whole before they are used."""
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import TypeAdapter, ValidationError
 
-from bus_schemas.errors import ContractError, Refused
 from bus_schemas.nkeys import KeyType, key_from_seed, public_nkey
-from bus_schemas.requests import TOKEN, RefusedReply, Tokens
-from bus_schemas.transport.connection import Bus
+from bus_schemas.requests import Tokens
 from bus_schemas.transport.credentials import Credentials
 from bus_schemas.transport.private_files import write_private
 from vps_runtime.connection.rules import TokenClaims, check_issued, read_claims
 from vps_runtime.state import NotEnrolled, StateFolder
-
-_WAIT_SECONDS = 5.0
-_REPLY: TypeAdapter[Tokens | RefusedReply] = TypeAdapter(Tokens | RefusedReply)
 
 
 class TokenStore:
@@ -54,20 +48,3 @@ class TokenStore:
             check_issued(read_claims(jwt), server_id=self._server_id, nkey=self._nkey)
         write_private(self._path, tokens.model_dump_json().encode())
         self._tokens = tokens
-
-
-async def ask_for_tokens(bus: Bus, server_id: str) -> Tokens:
-    """Ask the issuer for new tokens; *bus* is signed in with either of the old ones.
-
-    Raises BusUnavailable, Refused with the issuer's reason, ContractError(`bad_reply`).
-    """
-    subject = TOKEN.fill({"server_id": server_id})
-    reply = await bus.request(subject, b"{}", wait=_WAIT_SECONDS)
-    try:
-        answer = _REPLY.validate_json(reply.data)
-    except ValidationError as error:
-        detail = f"the issuer's answer has {error.error_count()} faults"
-        raise ContractError("bad_reply", detail) from None
-    if isinstance(answer, RefusedReply):
-        raise Refused(answer.refused, answer.detail)
-    return answer

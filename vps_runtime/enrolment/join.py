@@ -1,24 +1,21 @@
 """`byok-vps join`: make this server's own keys, hand out the public halves, store the answer."""
 
-import json
 import secrets
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import TypeAdapter, ValidationError
 
-from bus_schemas.errors import ContractError, Refused
+from bus_schemas.errors import Refused
 from bus_schemas.join_token import JoinToken
 from bus_schemas.nkeys import KeyType, key_from_seed, public_nkey, seed_nkey
-from bus_schemas.requests import ENROL, EnrolReply, EnrolRequest, RefusedReply
-from bus_schemas.transport.connection import Bus, BusTarget
+from bus_schemas.requests import EnrolReply, EnrolRequest
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import Credentials
 from bus_schemas.transport.private_files import make_private_folder, write_private
+from bus_schemas.transport.target import BusTarget
+from vps_runtime.connection.issuer import ask_to_enrol
 from vps_runtime.connection.rules import check_issued, read_claims
 from vps_runtime.enrolment.pins import Pins, write_pins
 from vps_runtime.state import Identity, Settings, StateFolder
-
-_WAIT_SECONDS = 10.0
-_REPLY: TypeAdapter[EnrolReply | RefusedReply] = TypeAdapter(EnrolReply | RefusedReply)
 
 
 async def join(state: StateFolder, token: JoinToken, owner_fingerprint: str) -> Identity:
@@ -59,33 +56,17 @@ def _own_keys(state: StateFolder, server_id: str) -> tuple[str, Identity]:
 
 
 async def _enrol(state: StateFolder, token: JoinToken, nkey: str, identity: Identity) -> EnrolReply:
-    jwt = token.jwt
-    credentials = Credentials(jwt, token.seed.get_secret_value())
+    credentials = Credentials(token.jwt, token.seed.get_secret_value())
     # The user's name stands in its token; its inboxes hang off that name.
-    bus = Bus(BusTarget(token.url, state.ca), read_claims(jwt).name, lambda: credentials)
-    await bus.open()
-    try:
-        subject = ENROL.fill({})
-        answer = await bus.request(subject, _request(token, nkey, identity), wait=_WAIT_SECONDS)
-    finally:
-        await bus.close()
-    try:
-        reply = _REPLY.validate_json(answer.data)
-    except ValidationError as error:
-        detail = f"the platform's answer has {error.error_count()} faults"
-        raise ContractError("bad_reply", detail) from None
-    if isinstance(reply, RefusedReply):
-        raise Refused(reply.refused, reply.detail)
-    return reply
-
-
-def _request(token: JoinToken, nkey: str, identity: Identity) -> bytes:
+    name = read_claims(token.jwt).name
     request = EnrolRequest(
         server_id=token.server_id,
         secret=token.secret,
         nkey=nkey,
         identity_key=identity.public_key,
     )
-    # The model shows its secret as stars, also in JSON; it is written out here, only to be sent.
-    shown = request.model_dump(mode="json") | {"secret": token.secret.get_secret_value()}
-    return json.dumps(shown).encode()
+    bus = await Bus(BusTarget(token.url, state.ca), name, lambda: credentials).open()
+    try:
+        return await ask_to_enrol(bus, request)
+    finally:
+        await bus.close()

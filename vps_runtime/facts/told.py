@@ -10,7 +10,7 @@ Keys of the memory (`Facts.told`); everything else about a fact is in its value:
     pins, sealing-key, renewed, generation    the last one told or acted on
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -90,6 +90,21 @@ def missing_tags(
 def settled(held: Iterable[Held], epoch: str, told: Mapping[str, str]) -> list[Held]:
     """Return the held credentials whose tags were all told under *epoch*."""
     return [entry for entry in held if not missing_tags([entry], [epoch], told)]
+
+
+def superseded(held: Mapping[tuple[str, int], Held], settled: Sequence[Held]) -> list[Held]:
+    """Return what may be retired: older than the newest of its slot, which is in *settled*.
+
+    Until the newest one's tags are all told the older one stays, unused, so that a match does
+    not seem to end and begin again.
+    """
+    newest = dict(sorted(held))  # by slot: of several revisions the last one stays
+    done = {entry.slot_id for entry in settled if entry.revision == newest[entry.slot_id]}
+    return [
+        entry
+        for _, entry in sorted(held.items())
+        if entry.slot_id in done and entry.revision < newest[entry.slot_id]
+    ]
 
 
 def closed_epochs(epochs: Iterable[str], told: Mapping[str, str]) -> list[str]:

@@ -5,7 +5,6 @@ Killed after it, the new one is on the disk and pending; the next start's preima
 """
 
 import asyncio
-import random
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -14,7 +13,8 @@ from typing import TypeVar
 import structlog
 
 from bus_schemas.errors import ContractError, Refused
-from bus_schemas.transport.connection import BusUnavailable
+from bus_schemas.transport.back_off import BackOff
+from bus_schemas.transport.target import BusUnavailable
 from bus_schemas.unlock import SHARE_LENGTH
 from vps_runtime.state import StateFolder
 from vps_runtime.unlock.evaluator import Evaluator
@@ -27,8 +27,8 @@ _log = structlog.get_logger(__name__)
 _PASSING = frozenset({"stale_nonce", "too_many_unlocks", "unknown_server"})
 """Refusals that end by themselves; every other one needs a person."""
 
-_FIRST_DELAY = 0.2
-_LONGEST_DELAY = 30.0
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 30.0
 
 _T = TypeVar("_T")
 
@@ -77,15 +77,13 @@ def _find(state: StateFolder) -> RootFile | None:
 
 
 async def _patiently(step: str, attempt: Callable[[], Awaitable[_T]]) -> _T:
-    delay = _FIRST_DELAY
+    back_off = BackOff(first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
     while True:
         try:
             return await attempt()
-        except (BusUnavailable, ContractError) as error:
-            _log.warning("unlock_waits", step=step, error=str(error), seconds=delay)
-        except Refused as error:
-            if error.reason not in _PASSING:
+        except (BusUnavailable, ContractError, Refused) as error:
+            if isinstance(error, Refused) and error.reason not in _PASSING:
                 raise
-            _log.warning("unlock_waits", step=step, error=str(error), seconds=delay)
-        await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
-        delay = min(2 * delay, _LONGEST_DELAY)
+            pause = back_off.pause()
+            _log.warning("unlock_waits", step=step, error=str(error), seconds=round(pause, 1))
+        await asyncio.sleep(pause)

@@ -168,6 +168,10 @@ async def test_another_providers_key_draws_a_warning(desk: Desk) -> None:
     answer = await desk.set_key(*more)
     assert answer.exit_code == 75
     assert "looks like a key of Anthropic" in answer.output
+    # From here on only the platform says that the slot is OpenAI's; it could have made that up.
+    again = await desk.set_key("--wait", "0")
+    assert (again.exit_code, "CANARY" in again.output) == (77, False)
+    assert "--provider openai" in again.output
 
 
 async def test_a_sign_in_is_read_from_standard_input(desk: Desk) -> None:

@@ -234,7 +234,7 @@ async def fleet(platform: Platform, tmp_path: Path) -> AsyncIterator[Fleet]:
     await registry.add_owner("acme")
     ready = asyncio.Event()
     serving = [
-        asyncio.create_task(run_evaluator(installation, target, ready)),
+        asyncio.create_task(run_evaluator(installation, target, ready.set)),
         asyncio.create_task(run_provisioning(installation, target, registry)),
     ]
     config, ops = await platform.bus(Role.CONFIG), await platform.bus(Role.OPS)

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bus_schemas.errors import Refused
-from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.target import BusUnavailable
 from tests.integration.vps.conftest import Fleet
 from vps_runtime.connection.tokens import TokenStore
 from vps_runtime.state import StateFolder

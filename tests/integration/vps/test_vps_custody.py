@@ -17,8 +17,9 @@ from bus_schemas.events.reported import (
     CredentialStored,
     SealingKeyPublished,
 )
-from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.jetstream import store_raw
+from bus_schemas.transport.target import BusUnavailable
 from tests.integration.vps.conftest import Fleet
 from vps_runtime.announcer import Announcer
 from vps_runtime.config.reconciler import Reconciler

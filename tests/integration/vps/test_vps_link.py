@@ -10,15 +10,17 @@ import pytest
 
 from bus_schemas.errors import Refused
 from bus_schemas.requests import Tokens
-from bus_schemas.transport.connection import Bus, BusDenied, BusUnavailable
+from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.target import BusDenied, BusUnavailable
 from platform_handlers.authority.claims import UserPlan, mint_user
 from platform_handlers.provisioning.records import ServerState
 from platform_handlers.provisioning.tokens import TokenMint
 from tests.integration.vps.conftest import Fleet
 from vps_runtime.connection import link as link_module
+from vps_runtime.connection.issuer import ask_for_tokens
 from vps_runtime.connection.link import Link, by_the_door
 from vps_runtime.connection.rules import read_claims
-from vps_runtime.connection.tokens import TokenStore, ask_for_tokens
+from vps_runtime.connection.tokens import TokenStore
 from vps_runtime.state import NotEnrolled, StateFolder
 
 SERVER = "acme-1"

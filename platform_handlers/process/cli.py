@@ -1,13 +1,12 @@
 """`byok platform run`: every handler but the evaluator, the API and the page, in one process."""
 
 import asyncio
-import contextlib
-import signal
 
 import click
 
 from bus_schemas.transport.private_files import write_private
 from platform_handlers.settings import Settings
+from platform_handlers.until_stopped import until_stopped
 
 
 @click.group()
@@ -33,7 +32,7 @@ def run(settings: Settings, listen: str) -> None:
 
 
 async def _run(settings: Settings, host: str, port: int) -> None:
-    from platform_handlers.app import Listen, run_platform  # noqa: PLC0415 (start-up)
+    from platform_handlers.process.app import Listen, run_platform  # noqa: PLC0415 (start-up)
 
     installation = settings.installation()
 
@@ -41,11 +40,4 @@ async def _run(settings: Settings, host: str, port: int) -> None:
         write_private(installation.api_url, url.encode())
         click.echo(f"the platform answers on {url}")
 
-    running = asyncio.create_task(
-        run_platform(installation, settings.target(), Listen(host, port), ready)
-    )
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, running.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
+    await until_stopped(run_platform(installation, settings.target(), Listen(host, port), ready))

@@ -11,9 +11,10 @@ from bus_schemas.codec import decode
 from bus_schemas.errors import ContractError
 from bus_schemas.events import ClockTicked
 from bus_schemas.streams import LEDGER
-from bus_schemas.transport.connection import Bus, BusUnavailable
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import Conflict, Expect, StreamError, read_last, store
+from bus_schemas.transport.target import BusUnavailable
 
 _SECONDS = 60
 

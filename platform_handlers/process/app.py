@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bus_schemas.flows import Role
-from bus_schemas.transport.connection import Bus, BusTarget
+from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.target import BusTarget
 from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.banner.feed import Feed
-from platform_handlers.clock import run_clock
 from platform_handlers.config.service import ConfigHandler
 from platform_handlers.dashboard.app import build_api, serve
 from platform_handlers.dashboard.facts import LedgerFacts
@@ -22,6 +22,7 @@ from platform_handlers.dashboard.fleet import RegisteredFleet
 from platform_handlers.dashboard.ports import Neighbours
 from platform_handlers.fingerprint.handler import FingerprintHandler
 from platform_handlers.health.handler import HealthHandler
+from platform_handlers.process.clock import run_clock
 from platform_handlers.provisioning.registry import FILE_NAME, Registry
 from platform_handlers.provisioning.service import run_provisioning
 from platform_handlers.provisioning.sign_ins import SignIns

@@ -1,0 +1,1 @@
+"""The platform as one process: every handler but the evaluator, the API and the page."""

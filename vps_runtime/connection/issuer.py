@@ -1,0 +1,49 @@
+"""Asking the platform's issuer: to be enrolled, and for new tokens."""
+
+from typing import Final, TypeVar
+
+from pydantic import ValidationError
+
+from bus_schemas.errors import ContractError, Refused
+from bus_schemas.event import Contract
+from bus_schemas.requests import ENROL, TOKEN, EnrolReply, EnrolRequest, RefusedReply, Tokens
+from bus_schemas.secret_fields import reveal_json
+from bus_schemas.transport.connection import Bus
+
+_ENROL_SECONDS: Final = 10.0
+_TOKEN_SECONDS: Final = 5.0
+
+_C = TypeVar("_C", bound=Contract)
+
+
+async def ask_to_enrol(bus: Bus, request: EnrolRequest) -> EnrolReply:
+    """Ask to become a server; *bus* is signed in with the join token's JWT.
+
+    Raises BusUnavailable, Refused with the issuer's reason, ContractError(`bad_reply`).
+    """
+    reply = await bus.request(ENROL.fill({}), reveal_json(request), wait=_ENROL_SECONDS)
+    return _answer(reply.data, EnrolReply)
+
+
+async def ask_for_tokens(bus: Bus, server_id: str) -> Tokens:
+    """Ask for new tokens; *bus* is signed in with either of the old ones.
+
+    Raises BusUnavailable, Refused with the issuer's reason, ContractError(`bad_reply`).
+    """
+    subject = TOKEN.fill({"server_id": server_id})
+    reply = await bus.request(subject, b"{}", wait=_TOKEN_SECONDS)
+    return _answer(reply.data, Tokens)
+
+
+def _answer(raw: bytes, wanted: type[_C]) -> _C:
+    try:
+        refusal = RefusedReply.model_validate_json(raw)
+    except ValidationError:
+        pass  # then it is no refusal
+    else:
+        raise Refused(refusal.refused, refusal.detail)
+    try:
+        return wanted.model_validate_json(raw)
+    except ValidationError as error:
+        detail = f"the issuer's answer has {error.error_count()} faults"
+        raise ContractError("bad_reply", detail) from None
