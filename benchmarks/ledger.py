@@ -121,7 +121,7 @@ async def _fold(bus: Bus, path: Path) -> int:
 
 
 async def _plain(bus: Bus, path: Path) -> int:
-    """The same work as most services write it: fetch, look up, store, commit, acknowledge."""
+    """Do the same as most services write it: fetch, look up, store, commit, acknowledge."""
     client = await bus.client()
     database = await open_database(path, _PLAIN_SCHEMA)
     subscription = await client.jetstream().pull_subscribe(

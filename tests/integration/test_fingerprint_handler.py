@@ -22,6 +22,7 @@ from bus_schemas.fields import Basis, Strength
 from bus_schemas.flows import Role
 from bus_schemas.streams import BANNERS, LEDGER, PARKED
 from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.follow import follow
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import StoredMessage, read_batch, store, store_raw
 from platform_handlers.fingerprint.handler import FingerprintHandler
@@ -95,7 +96,7 @@ def tell(platform: Platform) -> Teller:
 @asynccontextmanager
 async def handling(platform: Platform, folder: Path) -> AsyncIterator[FingerprintHandler]:
     """Run a handler with its store in *folder*."""
-    folder.mkdir(exist_ok=True)
+    await asyncio.to_thread(folder.mkdir, exist_ok=True)
     handler = await FingerprintHandler.open(folder, await platform.bus(Role.FINGERPRINT))
     task = asyncio.create_task(handler.run())
     try:
@@ -125,6 +126,16 @@ async def _read_until(
             if enough(told):
                 return list(zip(told, messages, strict=True))
             await asyncio.sleep(0.02)
+
+
+async def parked_until(platform: Platform, number: int) -> list[StoredMessage]:
+    """Read the pointers to parked messages until there are *number*, at most five seconds."""
+    ops = await platform.bus(Role.OPS)
+    async with asyncio.timeout(5):
+        async for _ in follow(ops, PARKED, 1):
+            if len(parked := await read_batch(ops, PARKED.name, 1, 10)) >= number:
+                return parked
+    raise AssertionError
 
 
 def states(events: list[BannerEvent]) -> list[tuple[str, str]]:
@@ -186,10 +197,7 @@ async def test_a_poison_message_is_parked_and_the_reader_goes_on(
         await tell(observed("acme-1", TAG_A, n=1), observed("acme-2", TAG_A, n=1))
         await banners_until(platform, lambda b: len(b) == 2)
         assert handler.reader.parked == 3
-        ops = await platform.bus(Role.OPS)
-        async with asyncio.timeout(5):
-            while len(parked := await read_batch(ops, PARKED.name, 1, 10)) < 3:
-                await asyncio.sleep(0.02)
+        parked = await parked_until(platform, 3)
         reasons = [decode(m.data, m.subject).data for m in parked]
         assert [getattr(r, "reason", "") for r in reasons] == [
             "malformed",

@@ -68,7 +68,9 @@ async def test_nobody_on_any_wire_or_disk_can_read_a_credential(tapped: Tapped) 
     assert all(tapped.bus[account] for account in ("CORE", "FLEET", "SYS"))  # the taps work
     assert b"/slots/anthropic" in tapped.api
     assert b"byok.v1.fingerprint.acme-1" in tapped.bus["CORE"]
-    found = [hit for a in ACCOUNTS for hit in hits(f"bus {a}", tapped.bus[a], credentials.ALL)]
+    found = [
+        hit for a in ACCOUNTS for hit in hits(f"bus {a}", bytes(tapped.bus[a]), credentials.ALL)
+    ]
     found += hits("streams", await tapped.streams(), credentials.ALL)
     found += hits("API", bytes(tapped.api), credentials.ALL)
     found += hits_in_folder(tapped.story.stage.folder, credentials.ALL)
@@ -150,5 +152,5 @@ async def test_the_hunt_finds_a_planted_leak(tapped: Tapped) -> None:
         await store_raw(bus, "byok.v1.fingerprint.mallory-1", "planted-1", raw)
     finally:
         await bus.close()
-    assert hits("bus", tapped.bus["CORE"], credentials.ALL)
+    assert hits("bus", bytes(tapped.bus["CORE"]), credentials.ALL)
     assert hits("streams", await tapped.streams(), credentials.ALL)
