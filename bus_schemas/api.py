@@ -161,8 +161,3 @@ class Problem(Contract):
     status: Annotated[int, Field(ge=400, le=599)]
     detail: str
     """Which id, what was wrong and what to do."""
-
-    @property
-    def code(self) -> str:
-        """The last part of `type`."""
-        return self.type.rpartition(":")[2]

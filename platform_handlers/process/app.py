@@ -6,9 +6,13 @@ runs as a process (and a uid) of its own.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import structlog
+
+from bus_schemas.errors import ReaderMustStop
 from bus_schemas.flows import Role
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.target import BusTarget
@@ -26,6 +30,8 @@ from platform_handlers.process.clock import run_clock
 from platform_handlers.provisioning.registry import FILE_NAME, Registry
 from platform_handlers.provisioning.service import run_provisioning
 from platform_handlers.provisioning.sign_ins import SignIns
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ async def run_platform(
     """Run until cancelled; *ready* is told the API's address once it answers.
 
     Each role has its own connection and may do only its own work. A bus that is away is waited
-    for. Raises OSError (address taken), StorageFull at the start, and ReaderMustStop.
+    for, and a handler that must stop does not take the others with it. Raises OSError (address
+    taken) and StorageFull at the start.
     """
     async with contextlib.AsyncExitStack() as stack:
 
@@ -74,12 +81,28 @@ async def run_platform(
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(run_provisioning(installation, target, registry))
-            tasks.create_task(config.run())
-            tasks.create_task(fingerprint.run())
-            tasks.create_task(health.run())
+            tasks.create_task(_standing_alone(config.run()))
+            tasks.create_task(_standing_alone(fingerprint.run()))
+            tasks.create_task(_standing_alone(health.run()))
             tasks.create_task(run_clock(fingerprint_bus))
-            tasks.create_task(feed.run(await bus(Role.DASHBOARD)))
+            tasks.create_task(_standing_alone(feed.run(await bus(Role.DASHBOARD))))
             tasks.create_task(_serve(neighbours, feed, installation, listen, ready))
+
+
+async def _standing_alone(handler: Coroutine[Any, Any, None]) -> None:
+    """Run *handler*; one that must stop has said so itself, and owners still reach the others."""
+    try:
+        await handler
+    except* ReaderMustStop as stopped:
+        _log.critical("handler_stands_still", reasons=[str(stop) for stop in _leaves(stopped)])
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 async def _serve(
