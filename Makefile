@@ -3,6 +3,7 @@
 
 PYTHON  ?= python3
 WORKERS ?= 2
+PYTEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile
 ARGS    ?=
 
 PIP = .venv/bin/python -m pip --disable-pip-version-check --no-input install
@@ -24,8 +25,13 @@ install: .venv/.project ## put byok and byok-vps into .venv/bin
 demo: .venv/.project ## a whole platform and its servers on this machine; ARGS=--help says more
 	@.venv/bin/byok demo $(ARGS)
 
-test: .venv/.dev browser ## all tests; ARGS go to pytest, WORKERS=0 for one process
-	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+test: .venv/.dev browser ## all tests; with ARGS, those ARGS tell pytest of
+ifdef ARGS
+	@$(PYTEST) $(ARGS)
+else
+	@$(PYTEST) tests/unit tests/contract --cov
+	@$(PYTEST) tests/integration tests/system
+endif
 
 check: formatted lint types imports drift ## format, lint, types, import contracts, schemas and docs
 

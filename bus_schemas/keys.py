@@ -6,6 +6,7 @@ was made by the key it is held against. Layouts: docs/protocol.md, "Signatures a
 
 import base64
 import hashlib
+import re
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import AfterValidator, StringConstraints
 
 from bus_schemas.encoding import lp, u64
-from bus_schemas.errors import Refused
+from bus_schemas.errors import ContractError, Refused
 from bus_schemas.event import Contract
 from bus_schemas.fields import ID_PATTERN, Key32, Meaning, ServerId, Signature, Utc
 
@@ -135,3 +136,20 @@ def _sealing_key_parts(
     server_id: str, key_id: str, public_key: bytes, not_after: datetime
 ) -> tuple[bytes | str, ...]:
     return server_id, key_id, public_key, u64(int(not_after.timestamp()))
+
+
+def in_fours(fingerprint: str) -> str:
+    """Return *fingerprint* in groups of four: how every screen shows it, to be read aloud."""
+    return " ".join(fingerprint[at : at + 4] for at in range(0, len(fingerprint), 4))
+
+
+def fingerprint_typed(text: str) -> str:
+    """Return *text* as a fingerprint; spaces, hyphens and case do not matter.
+
+    Raises ContractError(`bad_fingerprint`).
+    """
+    plain = re.sub(r"[\s-]", "", text).upper()
+    if not re.fullmatch("[A-Z2-7]{20}", plain):
+        detail = "a fingerprint has 20 characters, A to Z and 2 to 7; read it again"
+        raise ContractError("bad_fingerprint", detail)
+    return plain

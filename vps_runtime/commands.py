@@ -12,10 +12,11 @@ import structlog
 
 from bus_schemas.exit_codes import ExitCode, root_cause
 from bus_schemas.join_token import MAX_LENGTH, JoinToken
+from bus_schemas.keys import fingerprint_typed, in_fours
 from vps_runtime.agent import AgentOptions, run_until_stopped
 from vps_runtime.doctor import Grade, examine
 from vps_runtime.enrolment.join import join as enrol
-from vps_runtime.enrolment.pins import grouped, parse_fingerprint, read_pins, write_pins
+from vps_runtime.enrolment.pins import read_pins, write_pins
 from vps_runtime.exit_codes import exit_code, sentence
 from vps_runtime.hardening import forbid_dumps
 from vps_runtime.logs import log_to_stderr
@@ -58,7 +59,7 @@ def cli() -> None:
 )
 def join(folder: Path, owner: str, token_file: TextIO | None) -> None:
     """Make this machine a server of its owner, with a join token from `byok server add`."""
-    fingerprint = parse_fingerprint(owner)
+    fingerprint = fingerprint_typed(owner)
     token = JoinToken.decode(_read_token(token_file))
     identity = asyncio.run(enrol(StateFolder(folder.absolute()), token, fingerprint))
     click.echo(f"{identity.server_id} belongs to {token.owner_id} and obeys {fingerprint}.")
@@ -98,7 +99,7 @@ def trust_add(folder: Path, fingerprint: str) -> None:
     """Obey the owner key with this 20-character fingerprint."""
     state = StateFolder(folder)
     state.read_settings()
-    parsed = parse_fingerprint(fingerprint)
+    parsed = fingerprint_typed(fingerprint)
     write_pins(state.pins, read_pins(state.pins).with_key(parsed))
     click.echo(f"{parsed} is obeyed from now on.")
 
@@ -109,8 +110,8 @@ def trust_list(folder: Path) -> None:
     """Show the owner keys this server obeys."""
     state = StateFolder(folder)
     state.read_settings()
-    for line in grouped(read_pins(state.pins).pinned):
-        click.echo(line)
+    for pinned in read_pins(state.pins).pinned:
+        click.echo(in_fours(pinned))
 
 
 @trust.command("rm")
@@ -120,7 +121,7 @@ def trust_rm(folder: Path, fingerprint: str) -> None:
     """Obey this owner key no longer. Credentials it sealed before stay in use."""
     state = StateFolder(folder)
     state.read_settings()
-    parsed = parse_fingerprint(fingerprint)
+    parsed = fingerprint_typed(fingerprint)
     pins = read_pins(state.pins).without_key(parsed)
     write_pins(state.pins, pins)
     click.echo(f"{parsed} is no longer obeyed; {len(pins.pinned)} left.")

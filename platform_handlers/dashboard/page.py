@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from bus_schemas.keys import in_fours
 from platform_handlers.banner.view import list_of, view_of
 from platform_handlers.dashboard.api import Desk
 from platform_handlers.dashboard.bodies import read_form
@@ -30,7 +31,6 @@ from platform_handlers.dashboard.shown import (
     Shown,
     commands_marked,
     counts_of,
-    in_fours,
     in_list,
     provider_name,
     step_words,

@@ -146,8 +146,3 @@ def commands_marked(sentence: str) -> Markup:
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts)
     )
-
-
-def in_fours(fingerprint: str) -> str:
-    """Return *fingerprint* in groups of four, as people read it to each other."""
-    return " ".join(fingerprint[at : at + 4] for at in range(0, len(fingerprint), 4))

@@ -5,7 +5,6 @@ which other processes can read.
 """
 
 import contextlib
-import re
 import sys
 import termios
 from collections.abc import Iterator
@@ -13,10 +12,10 @@ from collections.abc import Iterator
 import click
 
 from bus_schemas.errors import ContractError, Refused
+from bus_schemas.keys import fingerprint_typed
 from platform_handlers.owner.pasted import complaint
 
 _MAX_INPUT = 64 * 1024
-_FINGERPRINT = re.compile(r"[A-Z2-7]{20}")
 
 
 def read_api_key(provider_name: str) -> str:
@@ -58,18 +57,6 @@ def read_fingerprint(server_id: str) -> str:
         raise Refused("not_pinned", detail)
     click.echo(f"{server_id} is new here. On its own console run: byok-vps fingerprint", err=True)
     return fingerprint_typed(click.prompt("Type the 20 characters it prints", err=True))
-
-
-def fingerprint_typed(text: str) -> str:
-    """Return *text* as a fingerprint; spaces, hyphens and case do not matter.
-
-    Raises ContractError(`bad_fingerprint`).
-    """
-    plain = re.sub(r"[\s-]", "", text).upper()
-    if not _FINGERPRINT.fullmatch(plain):
-        detail = "a fingerprint has 20 characters, A to Z and 2 to 7; read it again"
-        raise ContractError("bad_fingerprint", detail)
-    return plain
 
 
 def _read_all() -> str:

@@ -10,9 +10,9 @@ from typing import Any, Final
 import click
 
 from bus_schemas.fields import ID_PATTERN, CredentialKind
-from bus_schemas.keys import owner_fingerprint
+from bus_schemas.keys import in_fours, owner_fingerprint
 from platform_handlers.owner import asking, banner_list
-from platform_handlers.owner.console import failures_told, in_fours, screen
+from platform_handlers.owner.console import failures_told, screen
 from platform_handlers.owner.home import Address, Home
 from platform_handlers.owner.key_set import KeySet, set_key, show_status
 from platform_handlers.owner.platform_api import PlatformApi

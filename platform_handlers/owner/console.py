@@ -55,8 +55,3 @@ def failures_told() -> Iterator[None]:
 def screen() -> Console:
     """Return where results go; colours only on a terminal."""
     return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-
-
-def in_fours(fingerprint: str) -> str:
-    """Return *fingerprint* in groups of four, as people read it to each other."""
-    return " ".join(fingerprint[at : at + 4] for at in range(0, len(fingerprint), 4))

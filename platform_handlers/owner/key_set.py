@@ -14,11 +14,10 @@ from bus_schemas.credential import CredentialPayload
 from bus_schemas.errors import Refused
 from bus_schemas.exit_codes import ExitCode
 from bus_schemas.fields import CredentialKind, at_utc
-from bus_schemas.keys import server_fingerprint
+from bus_schemas.keys import fingerprint_typed, in_fours, server_fingerprint
 from bus_schemas.providers import Provider
 from bus_schemas.transport.fresh import new_id
 from platform_handlers.owner import asking, sealing
-from platform_handlers.owner.console import in_fours
 from platform_handlers.owner.home import Home
 from platform_handlers.owner.pasted import other_provider
 from platform_handlers.owner.platform_api import PlatformApi, PlatformUnreachable
@@ -71,7 +70,7 @@ def set_key(platform: PlatformApi, home: Home, wish: KeySet, console: Console) -
 def _pinned(home: Home, wish: KeySet) -> str:
     """Return the fingerprint to hold the server to; the platform's own word is never enough."""
     known = home.pinned(wish.server_id)
-    given = wish.server_fingerprint and asking.fingerprint_typed(wish.server_fingerprint)
+    given = wish.server_fingerprint and fingerprint_typed(wish.server_fingerprint)
     if known is None:
         return given or asking.read_fingerprint(wish.server_id)
     if given and given != known:

@@ -9,10 +9,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
-from bus_schemas.errors import Refused
+from bus_schemas.errors import ContractError, Refused
 from bus_schemas.keys import (
     SEALING_KEY_DOMAIN,
     SignedSealingKey,
+    fingerprint_typed,
+    in_fours,
     owner_fingerprint,
     server_fingerprint,
     sign,
@@ -149,3 +151,29 @@ def test_a_key_of_the_wrong_length_verifies_nothing() -> None:
     """A cut key is a bad signature, not a crash."""
     with pytest.raises(Refused, match="bad_signature"):
         verify(b"\x05" * 31, bytes(64), "byok/test/v1")
+
+
+FINGERPRINT = "B" * 19 + "7"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [FINGERPRINT, FINGERPRINT.lower(), f" {FINGERPRINT[:5]}-{FINGERPRINT[5:]}\n"],
+    ids=["as-is", "lower-case", "grouped"],
+)
+def test_a_fingerprint_may_be_typed_in_groups(typed: str) -> None:
+    """Spaces, hyphens and lower case are how people type twenty characters."""
+    assert fingerprint_typed(typed) == FINGERPRINT
+
+
+@pytest.mark.parametrize("typed", ["", "A" * 19, "A" * 21, "1" * 20, "Ä" * 20])
+def test_what_is_no_fingerprint_is_refused(typed: str) -> None:
+    """A typing error must not become a pin that nobody's key has."""
+    with pytest.raises(ContractError, match="bad_fingerprint"):
+        fingerprint_typed(typed)
+
+
+def test_every_screen_shows_the_same_groups() -> None:
+    """What people compare across two screens looks the same on both, and can be typed as shown."""
+    assert in_fours(FINGERPRINT) == "BBBB BBBB BBBB BBBB BBB7"
+    assert fingerprint_typed(in_fours(FINGERPRINT)) == FINGERPRINT

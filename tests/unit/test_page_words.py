@@ -12,7 +12,6 @@ from platform_handlers.dashboard.shown import (
     Shown,
     commands_marked,
     counts_of,
-    in_fours,
     in_list,
     provider_name,
     step_words,
@@ -118,8 +117,7 @@ def test_commands_are_set_as_code_and_everything_is_escaped() -> None:
     assert marked == "run <code>byok &lt;x&gt;</code> or &lt;b&gt;"
 
 
-def test_names_and_fingerprints_are_shown_as_people_know_them() -> None:
+def test_providers_are_shown_as_people_know_them() -> None:
     """An unlisted provider shows its id."""
     assert provider_name("openai") == "OpenAI"
     assert provider_name("unheard-of") == "unheard-of"
-    assert in_fours("ABCDEFGHIJ") == "ABCD EFGH IJ"

@@ -8,26 +8,11 @@ from bus_schemas.errors import Refused
 from vps_runtime.enrolment.pins import (
     MAX_PINS,
     Pins,
-    grouped,
-    parse_fingerprint,
     read_pins,
     write_pins,
 )
 
 ONE, TWO = "A" * 20, "B" * 19 + "7"
-
-
-@pytest.mark.parametrize("typed", [TWO, TWO.lower(), f" {TWO[:5]}-{TWO[5:10]} {TWO[10:]}\n"])
-def test_a_fingerprint_may_be_typed_in_groups(typed: str) -> None:
-    """Spaces, dashes and lower case are how people type twenty characters."""
-    assert parse_fingerprint(typed) == TWO
-
-
-@pytest.mark.parametrize("typed", ["", "A" * 19, "A" * 21, "1" * 20, "Ä" * 20])
-def test_anything_else_is_refused(typed: str) -> None:
-    """A typing error must not become a pin that nobody's key has."""
-    with pytest.raises(Refused, match="bad_fingerprint"):
-        parse_fingerprint(typed)
 
 
 def test_pins_are_a_sorted_set() -> None:
@@ -57,8 +42,3 @@ def test_the_file_comes_back_and_damage_is_told(tmp_path: Path) -> None:
     path.write_text('{"v": 1, "pinned": ["x"]}')
     with pytest.raises(Refused, match="pins_damaged"):
         read_pins(path)
-
-
-def test_people_read_groups_of_five() -> None:
-    """Twenty characters in a row cannot be compared by eye."""
-    assert grouped([TWO]) == ["BBBBB-BBBBB-BBBBB-BBBB7"]

@@ -4,7 +4,6 @@ A fingerprint gets here only from this machine's console. A key that the platfor
 well it signs, is refused until then; else the platform could pin a key of its own.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,19 +37,6 @@ class Pins(Contract, extra="forbid"):
         return Pins(pinned=tuple(pin for pin in self.pinned if pin != fingerprint))
 
 
-def parse_fingerprint(typed: str) -> str:
-    """Return the 20 characters in *typed*; spaces, dashes and lower case are fine.
-
-    Raises Refused(`bad_fingerprint`).
-    """
-    text = "".join(typed.split()).replace("-", "").upper()
-    try:
-        return Pins(pinned=(text,)).pinned[0]
-    except ValidationError:
-        detail = "an owner key's fingerprint is 20 letters A-Z and digits 2-7"
-        raise Refused("bad_fingerprint", detail) from None
-
-
 def read_pins(path: Path) -> Pins:
     """Return the pins in *path*. Raises Refused(`pins_damaged`): then nobody is obeyed."""
     try:
@@ -65,8 +51,3 @@ def read_pins(path: Path) -> Pins:
 def write_pins(path: Path, pins: Pins) -> None:
     """Replace the pins, whole or not at all. Raises OSError."""
     write_private(path, pins.model_dump_json().encode())
-
-
-def grouped(fingerprints: Iterable[str]) -> list[str]:
-    """Return *fingerprints* in groups of five, as people read them aloud."""
-    return ["-".join(text[at : at + 5] for at in range(0, len(text), 5)) for text in fingerprints]
