@@ -27,12 +27,14 @@ from platform_handlers.banner.lifecycle import Banner, BannerKey, Cause, Wanted
 from platform_handlers.fingerprint import edits
 from platform_handlers.fingerprint.banners import Banners
 from platform_handlers.fingerprint.conditions import wishes
-from platform_handlers.fingerprint.edits import Edit, Observer
+from platform_handlers.fingerprint.edits import MAX_SLOTS, Edit, Observer
 from platform_handlers.fingerprint.holders import Holders, Holding, SlotKey, TagKey
 from platform_handlers.fingerprint.reach import Place, Trace, reached, trace
 from platform_handlers.fingerprint.rules import CODE_OF, REUSE_CODES, partners, sharing
 
 _SWEEP_EVERY_TICKS = 24 * 60
+MAX_BANNERS = 4 * MAX_SLOTS
+"""Of one server; one that invents slots gets no more of those that follow from its word."""
 
 
 @dataclass(frozen=True)
@@ -209,8 +211,16 @@ class Projection:
             banner
             for key, want in wanted.items()
             if (server := self.servers.get(key.server_id)) and (server.active or want is None)
+            if want is None or self._has_room(key)
             for banner in self._settle(key, server.owner_id, want, cause)
         ]
+
+    def _has_room(self, key: BannerKey) -> bool:
+        """Whether another condition of this server may be told: it may have invented the slot."""
+        mine = self.banners.of_server(key.server_id)
+        room = key in mine or len(mine) < MAX_BANNERS
+        self.dropped += not room
+        return room
 
     def _settle(
         self, key: BannerKey, owner_id: str, wanted: Wanted | None, cause: Cause

@@ -145,6 +145,10 @@ class FingerprintStore:
                 if (banner := state.banners.get(key))
             ],
         )
+        await self.database.executemany(
+            "DELETE FROM banners WHERE banner_id = ?",
+            [(key.banner_id,) for key in dirty.banners if state.banners.get(key) is None],
+        )
         state.dirty = Dirty()
 
 

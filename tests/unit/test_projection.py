@@ -91,6 +91,19 @@ def test_a_repeated_fact_is_ignored(world: World) -> None:
     assert world.state.dropped == 1
 
 
+def test_a_server_that_invents_slots_gets_no_more_banners(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What follows from a server's own word is bounded; what stands can still be cleared."""
+    monkeypatch.setattr(projection, "MAX_BANNERS", 2)
+    for slot in ("s-1", "s-2", "s-3"):
+        world.ledger.needs_key("acme-1", slot=slot)
+    assert len(world.told()) == 2
+    world.ledger.stored("acme-1", slot="s-1")
+    world.ledger.needs_key("acme-1", slot="s-3")
+    assert [state for _, _, state in world.told()] == ["cleared", "raised"]
+
+
 def test_a_repeated_provisioning_does_not_bring_a_server_back(world: World) -> None:
     """Ids are never issued twice, so a second word is an old one; the owner stays too."""
     world.ledger.revoked("acme-1", "acme")
