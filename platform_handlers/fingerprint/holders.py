@@ -88,6 +88,18 @@ class TagHolders:
     crossing_current: set[str] = field(default_factory=set)
     """Owners with such a holding that is current."""
 
+    def is_only_at(self, owner_id: str, server_id: str) -> bool:
+        """Whether nobody but this one server holds it: then it matches nothing, as most tags do."""
+        if not self.owners:
+            return True
+        mine = self.owners.get(owner_id)
+        return (
+            mine is not None
+            and len(self.owners) == 1
+            and len(mine.servers) == 1
+            and server_id in mine.servers
+        )
+
 
 @dataclass
 class Holders:

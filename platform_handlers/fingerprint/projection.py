@@ -156,7 +156,12 @@ class Projection:
         places: dict[TagKey, dict[Place, None]] = {}
         for held in (edit.holding for edit in changes):
             places.setdefault(held.key, {})[held.owner_id, held.slot.server_id] = None
-        before = {key: trace(self.holders.of_tag(key), at) for key, at in places.items()}
+        before = {
+            key: trace(tag, at)
+            for key, at in places.items()
+            for tag in [self.holders.of_tag(key)]
+            if len(at) > 1 or not tag.is_only_at(*next(iter(at)))  # else there is nobody to tell
+        }
         for edit in changes:
             held = edit.holding
             if edit.keep:
@@ -165,8 +170,8 @@ class Projection:
                 self.holders.drop(held.slot, held.key)
             self.dirty.holdings.add((held.slot, held.key))
         touched = {_banner_of(edit.holding) for edit in changes}
-        for key, at in places.items():
-            touched |= self._told_otherwise(key, before[key], at)
+        for key, earlier in before.items():
+            touched |= self._told_otherwise(key, earlier, places[key])
         return [banner for key in touched for banner in self._settle_reuse(key, cause)]
 
     def _told_otherwise(

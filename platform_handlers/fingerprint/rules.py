@@ -64,6 +64,8 @@ def sharing(holders: Holders, slot: SlotKey, code: BannerCode) -> Sharing | None
     bases: set[Basis] = set()
     for holding in _under(holders, slot, code):
         tag = holders.of_tag(holding.key)
+        if tag.is_only_at(holding.owner_id, slot.server_id):
+            continue
         mine = tag.owners[holding.owner_id]
         pool = _own_pool(mine, holding)
         for server_id in pool.after(slot.server_id, LISTED):
