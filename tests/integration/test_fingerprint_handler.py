@@ -1,131 +1,42 @@
 """The fingerprint handler on a real bus: facts in, banners out, whatever happens in between."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from bus_schemas.codec import decode
 from bus_schemas.errors import ReaderMustStop
-from bus_schemas.event import Event
 from bus_schemas.events import (
-    BannerEvent,
     DismissalRequested,
-    FingerprintObserved,
-    FingerprintRetired,
     RulesChanged,
-    ServerProvisioned,
 )
-from bus_schemas.fields import Basis, Strength
 from bus_schemas.flows import Role
-from bus_schemas.streams import BANNERS, LEDGER, PARKED
-from bus_schemas.transport.connection import Bus
+from bus_schemas.streams import LEDGER, PARKED
 from bus_schemas.transport.follow import follow
 from bus_schemas.transport.fresh import fresh
-from bus_schemas.transport.jetstream import StoredMessage, read_batch, store, store_raw
+from bus_schemas.transport.jetstream import StoredMessage, read_batch, store_raw
 from platform_handlers.fingerprint.handler import FingerprintHandler
 from platform_handlers.fingerprint.store import FingerprintStore
 from tests.conftest import Platform
-
-NKEY = "U" + "A" * 55
-TAG_A, TAG_B = "a" * 64, "b" * 64
-
-
-def provisioned(owner_id: str, server_id: str) -> ServerProvisioned:
-    """A server that has just enrolled."""
-    return ServerProvisioned(
-        server_id=server_id, owner_id=owner_id, nkey=NKEY, identity_key=bytes(32)
-    )
-
-
-def observed(server_id: str, tag: str, *, n: int, revision: int = 1) -> FingerprintObserved:
-    """A server tells that it holds an API key."""
-    return FingerprintObserved(
-        server_id=server_id,
-        incarnation=1,
-        n=n,
-        slot_id="anthropic",
-        revision=revision,
-        provider="anthropic",
-        basis=Basis.API_KEY,
-        strength=Strength.SECRET,
-        epoch="e1",
-        tag=tag,
-    )
-
-
-def retired(server_id: str, *, n: int, revision: int) -> FingerprintRetired:
-    """A server tells that a revision is gone."""
-    return FingerprintRetired(
-        server_id=server_id, incarnation=1, n=n, slot_id="anthropic", revision=revision
-    )
-
-
-class Teller:
-    """Publishes facts as whoever may write them."""
-
-    def __init__(self, platform: Platform) -> None:
-        self._platform = platform
-        self._buses: dict[str, Bus] = {}
-
-    async def __call__(self, *events: Event) -> int:
-        """Store *events* in order and return the last one's sequence."""
-        sequence = 0
-        for event in events:
-            sequence = await store(await self._bus(event), fresh(event))
-        return sequence
-
-    async def _bus(self, event: Event) -> Bus:
-        server_id = getattr(event, "server_id", "")
-        is_server = event.writer.value.startswith("/servers/")
-        role = Role.SERVER if is_server else Role(event.writer.value.removeprefix("/platform/"))
-        key = server_id if is_server else role.value
-        if key not in self._buses:
-            self._buses[key] = await self._platform.bus(role, server_id if is_server else None)
-        return self._buses[key]
+from tests.telling import (
+    TAG_A,
+    TAG_B,
+    Teller,
+    banners_until,
+    handling,
+    observed,
+    provisioned,
+    read_until,
+    retired,
+    states,
+)
 
 
 @pytest.fixture
 def tell(platform: Platform) -> Teller:
     """Say something on the ledger."""
     return Teller(platform)
-
-
-@asynccontextmanager
-async def handling(platform: Platform, folder: Path) -> AsyncIterator[FingerprintHandler]:
-    """Run a handler with its store in *folder*."""
-    await asyncio.to_thread(folder.mkdir, exist_ok=True)
-    handler = await FingerprintHandler.open(folder, await platform.bus(Role.FINGERPRINT))
-    task = asyncio.create_task(handler.run())
-    try:
-        yield handler
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):  # a crash of its own must fail the test
-            await task
-
-
-async def banners_until(
-    platform: Platform, enough: Callable[[list[BannerEvent]], bool]
-) -> list[BannerEvent]:
-    """Read the banner stream until *enough* holds, at most ten seconds."""
-    return [event for event, _ in await _read_until(platform, enough)]
-
-
-async def _read_until(
-    platform: Platform, enough: Callable[[list[BannerEvent]], bool]
-) -> list[tuple[BannerEvent, StoredMessage]]:
-    bus = await platform.bus(Role.DASHBOARD)
-    async with asyncio.timeout(10):
-        while True:
-            messages = await read_batch(bus, BANNERS.name, 1, 500)
-            events = [decode(message.data, message.subject).data for message in messages]
-            told = [event for event in events if isinstance(event, BannerEvent)]
-            if enough(told):
-                return list(zip(told, messages, strict=True))
-            await asyncio.sleep(0.02)
 
 
 async def parked_until(platform: Platform, number: int) -> list[StoredMessage]:
@@ -136,11 +47,6 @@ async def parked_until(platform: Platform, number: int) -> list[StoredMessage]:
             if len(parked := await read_batch(ops, PARKED.name, 1, 10)) >= number:
                 return parked
     raise AssertionError
-
-
-def states(events: list[BannerEvent]) -> list[tuple[str, str]]:
-    """Servers and states, in stream order."""
-    return [(event.server_id, event.state.value) for event in events]
 
 
 async def test_a_shared_key_raises_both_banners_and_rotating_clears_them(
@@ -171,11 +77,11 @@ async def test_two_handlers_and_a_rebuilt_one_say_the_same_bytes_once(
     async with handling(platform, tmp_path / "a"), handling(platform, tmp_path / "b"):
         for i in range(5):
             await tell(provisioned("acme", f"acme-{i}"), observed(f"acme-{i}", TAG_A, n=1))
-        first = await _read_until(platform, lambda b: len(b) == 2 + 3 + 4 + 5)
+        first = await read_until(platform, lambda b: len(b) == 2 + 3 + 4 + 5)
     async with handling(platform, tmp_path / "rebuilt") as rebuilt:
         await rebuilt.reader.caught_up()
         await tell(provisioned("acme", "late"), observed("late", TAG_A, n=1))
-        again = await _read_until(platform, lambda b: b[-1].server_id == "late")
+        again = await read_until(platform, lambda b: b[-1].server_id == "late")
     assert [m.data for _, m in again][: len(first)] == [m.data for _, m in first]
     ids = [decode(m.data, m.subject).id for _, m in again]
     assert len(ids) == len(set(ids))
