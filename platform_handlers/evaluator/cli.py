@@ -4,7 +4,7 @@ import asyncio
 
 import click
 
-from platform_handlers.evaluator.hardening import forbid_dumps
+from bus_schemas.transport.private_process import forbid_dumps
 from platform_handlers.settings import Settings
 from platform_handlers.until_stopped import until_stopped
 

@@ -1,4 +1,4 @@
-"""What keeps the root key out of core dumps and other processes. Linux only, as the runtime is."""
+"""What keeps keys out of core dumps and other processes. Linux only, as all that holds keys is."""
 
 import ctypes
 import resource
@@ -9,7 +9,8 @@ _PR_SET_DUMPABLE = 4  # prctl(2)
 def forbid_dumps() -> None:
     """Make this process undumpable: no core file, no ptrace or /proc/PID/mem by its own uid.
 
-    Raises OSError if the kernel refuses: better not to start than to leave keys in a core file.
+    The limit alone does not do it: a core that is piped to a program knows none (core(5)). Raises
+    OSError if the kernel refuses: better not to start than to leave keys in a core file.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
