@@ -25,8 +25,9 @@ from bus_schemas.requests import (
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.outbox import OutboxPump
+from platform_handlers.provisioning.enrolment import Enrolment, Enrolments
 from platform_handlers.provisioning.records import ServerRecord
-from platform_handlers.provisioning.registry import Enrolment, Registry
+from platform_handlers.provisioning.registry import Registry
 from platform_handlers.provisioning.tokens import TokenMint
 
 _log = structlog.get_logger(__name__)
@@ -42,6 +43,7 @@ class Issuer:
         self, registry: Registry, mint: TokenMint, evaluator: EvaluatorKeys, pump: OutboxPump
     ) -> None:
         self._registry = registry
+        self._enrolments = Enrolments(registry)
         self._mint = mint
         self._evaluator = evaluator
         self._pump = pump
@@ -65,7 +67,7 @@ class Issuer:
                 request.identity_key,
                 source,
             )
-            record = await self._registry.enrol(wish)
+            record = await self._enrolments.enrol(wish)
             self._pump.wake()
             _log.info("enrolled", server=record.server_id, owner=record.owner_id, source=source)
             return EnrolReply(

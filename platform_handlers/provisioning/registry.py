@@ -1,15 +1,14 @@
 """The registry of owners and servers: one SQLite file for the commands and the running platform.
 
 Of every secret only the SHA-256 is kept, and found by look-up; a fact about a change leaves
-through the outbox of the same transaction. Expiry is checked here, the rest of the rules are in
-`records`, sign-ins in `sign_ins`, what the bus is told of a revocation in `claims_log`.
+through the outbox of the same transaction. The rules are in `records`, joining in `enrolment`,
+sign-ins in `sign_ins`, and what the bus is told of a revocation in `claims_log`.
 """
 
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -21,11 +20,9 @@ from bus_schemas.event import Event
 from bus_schemas.events import (
     OwnerKeyRegistered,
     ServerDeprovisioned,
-    ServerProvisioned,
     ServerRevoked,
 )
 from bus_schemas.keys import owner_fingerprint
-from bus_schemas.nkeys import public_bytes
 from bus_schemas.transport.database import fetch_all, fetch_one, open_database, transaction
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.outbox import put
@@ -36,7 +33,6 @@ from platform_handlers.provisioning.records import (
     ServerRecord,
     ServerState,
     check_id,
-    check_joinable,
     next_state,
     secret_hash,
 )
@@ -49,21 +45,6 @@ _SERVER = (
     "SELECT server_id, owner_id, state, nkey, identity_key, enrolled_at, ended_at, reason,"
     " join_expires_at, join_used_at, join_used_from, join_tried_at, join_tried_from FROM servers"
 )
-
-
-@dataclass(frozen=True)
-class Enrolment:
-    """A server's request to enrol, and where it came from."""
-
-    server_id: str
-    secret: str
-    nkey: str
-    identity_key: bytes
-    source: str
-    """Address of the machine, as the bus saw it."""
-
-    def __repr__(self) -> str:
-        return f"Enrolment({self.server_id} from {self.source})"
 
 
 class Registry:
@@ -142,7 +123,7 @@ class Registry:
                 (owner_id, key.fingerprint, public_key, label),
             )
             if added.rowcount:
-                await self._tell(
+                await self.tell(
                     OwnerKeyRegistered(
                         owner_id=owner_id,
                         public_key=public_key,
@@ -211,63 +192,6 @@ class Registry:
         rows = await fetch_all(self.database, query, (owner_id,))
         return [_record(row) for row in rows]
 
-    async def enrol(self, wish: Enrolment) -> ServerRecord:
-        """Spend the join secret and make the server active; its fact goes to the outbox.
-
-        The same machine may ask again within the hour, its answer may have got lost. Raises
-        Refused: `bad_join_secret`, `join_token_used`, `join_token_expired`, `bad_nkey`,
-        `key_in_use`, `server_revoked`, `server_deprovisioned`.
-        """
-        _check_nkey(wish.nkey)
-        try:
-            async with transaction(self.database):
-                record = await self._joinable(wish)
-        except sqlite3.IntegrityError:
-            error = Refused("key_in_use", f"the keys of {wish.server_id} belong to another server")
-        except Refused as refused:
-            error = refused
-        else:
-            return record
-        await self._note_attempt(wish)
-        raise error
-
-    async def _joinable(self, wish: Enrolment) -> ServerRecord:
-        query = f"{_SERVER} WHERE server_id = ? AND join_hash = ?"
-        row = await fetch_one(self.database, query, (wish.server_id, secret_hash(wish.secret)))
-        if row is None:
-            raise Refused("bad_join_secret", f"not the join token of {wish.server_id}")
-        record = _record(row)
-        now = self.now()
-        if check_joinable(record, wish.nkey, wish.identity_key, at=now):
-            await self.database.execute(
-                "UPDATE servers SET state = ?, nkey = ?, identity_key = ?, enrolled_at = ?,"
-                " join_used_at = ?4, join_used_from = ? WHERE server_id = ?",
-                (
-                    ServerState.ACTIVE,
-                    wish.nkey,
-                    wish.identity_key,
-                    now,
-                    wish.source,
-                    wish.server_id,
-                ),
-            )
-            await self._tell(
-                ServerProvisioned(
-                    server_id=wish.server_id,
-                    owner_id=record.owner_id,
-                    nkey=wish.nkey,
-                    identity_key=wish.identity_key,
-                )
-            )
-        return await self.require_server(wish.server_id)
-
-    async def _note_attempt(self, wish: Enrolment) -> None:
-        """Leave a trace of who was turned away, for `byok server show`."""
-        await self.database.execute(
-            "UPDATE servers SET join_tried_at = ?, join_tried_from = ? WHERE server_id = ?",
-            (self.now(), wish.source, wish.server_id),
-        )
-
     async def set_state(self, server_id: str, state: ServerState, reason: str) -> ServerRecord:
         """Revoke or deprovision: no new tokens from here on, and the bus is to be told.
 
@@ -283,7 +207,7 @@ class Registry:
                 )
                 await self.database.execute("UPDATE claims SET wanted = wanted + 1")
                 if record.nkey is not None:  # of one that never enrolled nobody has heard
-                    await self._tell(_ended(record, state, reason))
+                    await self.tell(_ended(record, state, reason))
             return await self.require_server(server_id)
 
     async def _require_owner(self, owner_id: str) -> None:
@@ -292,7 +216,8 @@ class Registry:
             detail = f"no owner {owner_id}; `byok owner add {owner_id}` makes one"
             raise Refused("unknown_owner", detail)
 
-    async def _tell(self, event: Event) -> None:
+    async def tell(self, event: Event) -> None:
+        """Queue a fact inside the caller's transaction."""
         await put(self.database, [fresh(event)])
 
 
@@ -301,13 +226,6 @@ def _ended(
 ) -> ServerRevoked | ServerDeprovisioned:
     kind = ServerRevoked if state is ServerState.REVOKED else ServerDeprovisioned
     return kind(server_id=record.server_id, owner_id=record.owner_id, reason=reason)
-
-
-def _check_nkey(nkey: str) -> None:
-    try:
-        public_bytes(nkey)
-    except ValueError:
-        raise Refused("bad_nkey", "the server's nkey has a wrong checksum") from None
 
 
 def _record(row: sqlite3.Row) -> ServerRecord:

@@ -11,8 +11,9 @@ from bus_schemas.errors import Refused
 from bus_schemas.nkeys import KeyType, public_nkey
 from bus_schemas.transport.outbox import depth
 from platform_handlers.provisioning.claims_log import ClaimsLog
+from platform_handlers.provisioning.enrolment import Enrolment, Enrolments
 from platform_handlers.provisioning.records import LINK_SECONDS, SESSION_SECONDS, ServerState
-from platform_handlers.provisioning.registry import Enrolment, Registry
+from platform_handlers.provisioning.registry import Registry
 from platform_handlers.provisioning.sign_ins import SignIns
 
 
@@ -96,9 +97,9 @@ async def test_a_new_join_token_replaces_an_unused_one(registry: Registry, clock
     wish = Enrolment("acme-1", old, nkey, b"\x01" * 32, "192.0.2.1")
     assert old not in repr(wish)
     with pytest.raises(Refused, match="bad_join_secret"):
-        await registry.enrol(wish)
+        await Enrolments(registry).enrol(wish)
     with pytest.raises(Refused, match="bad_nkey"):
-        await registry.enrol(replace(wish, secret=new, nkey="U" + "A" * 55))
+        await Enrolments(registry).enrol(replace(wish, secret=new, nkey="U" + "A" * 55))
     assert new != old
     assert [record.state for record in await registry.servers("acme")] == [ServerState.PENDING]
     assert await registry.servers("globex") == []
@@ -115,9 +116,9 @@ async def test_keys_belong_to_one_server(registry: Registry) -> None:
         secret = await registry.add_server("acme", server_id)
         wish = Enrolment(server_id, secret, nkey, b"\x01" * 32, "192.0.2.1")
         if server_id == "acme-1":
-            assert (await registry.enrol(wish)).active
+            assert (await Enrolments(registry).enrol(wish)).active
     with pytest.raises(Refused, match=r"key_in_use: .*acme-2"):
-        await registry.enrol(wish)
+        await Enrolments(registry).enrol(wish)
     second = await registry.require_server("acme-2")
     assert second.state is ServerState.PENDING
     assert second.join.tried_from == "192.0.2.1"

@@ -45,7 +45,8 @@ from platform_handlers.dashboard.app import build_api, page_link, serve
 from platform_handlers.dashboard.facts import LedgerFacts
 from platform_handlers.dashboard.fleet import RegisteredFleet
 from platform_handlers.dashboard.ports import Neighbours
-from platform_handlers.provisioning.registry import FILE_NAME, Enrolment, Registry
+from platform_handlers.provisioning.enrolment import Enrolment, Enrolments
+from platform_handlers.provisioning.registry import FILE_NAME, Registry
 from platform_handlers.provisioning.sign_ins import SignIns
 from tests.conftest import Platform
 
@@ -167,7 +168,9 @@ class Faces:
         secret = await self.registry.add_server(owner, server_id)
         nkey = public_nkey(Ed25519PrivateKey.generate(), KeyType.USER)
         identity = server.identity.public_key().public_bytes_raw()
-        await self.registry.enrol(Enrolment(server_id, secret, nkey, identity, "127.0.0.1"))
+        await Enrolments(self.registry).enrol(
+            Enrolment(server_id, secret, nkey, identity, "127.0.0.1")
+        )
         await server.announce()
         self.servers[server_id] = server
         await until(lambda: self.config.view.sealing_key(server_id))

@@ -1,0 +1,103 @@
+"""Enrolment: a join secret is spent once, and a machine becomes a server."""
+
+import sqlite3
+from dataclasses import dataclass
+
+from bus_schemas.errors import Refused
+from bus_schemas.events import ServerProvisioned
+from bus_schemas.nkeys import public_bytes
+from bus_schemas.transport.database import fetch_one, transaction
+from platform_handlers.provisioning.records import (
+    ServerRecord,
+    ServerState,
+    check_joinable,
+    secret_hash,
+)
+from platform_handlers.provisioning.registry import Registry
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """A server's request to enrol, and where it came from."""
+
+    server_id: str
+    secret: str
+    nkey: str
+    identity_key: bytes
+    source: str
+    """Address of the machine, as the bus saw it."""
+
+    def __repr__(self) -> str:
+        return f"Enrolment({self.server_id} from {self.source})"
+
+
+class Enrolments:
+    """Who joins a registry."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._database = registry.database
+
+    async def enrol(self, wish: Enrolment) -> ServerRecord:
+        """Spend the join secret and make the server active; its fact goes to the outbox.
+
+        The same machine may ask again within the hour, its answer may have got lost. Raises
+        Refused: `bad_join_secret`, `join_token_used`, `join_token_expired`, `bad_nkey`,
+        `key_in_use`, `server_revoked`, `server_deprovisioned`.
+        """
+        _check_nkey(wish.nkey)
+        try:
+            async with transaction(self._database):
+                record = await self._admit(wish)
+        except sqlite3.IntegrityError:
+            error = Refused("key_in_use", f"the keys of {wish.server_id} belong to another server")
+        except Refused as refused:
+            error = refused
+        else:
+            return record
+        await self._note_attempt(wish)
+        raise error
+
+    async def _admit(self, wish: Enrolment) -> ServerRecord:
+        query = "SELECT 1 FROM servers WHERE server_id = ? AND join_hash = ?"
+        key = (wish.server_id, secret_hash(wish.secret))
+        if await fetch_one(self._database, query, key) is None:
+            raise Refused("bad_join_secret", f"not the join token of {wish.server_id}")
+        record = await self._registry.require_server(wish.server_id)
+        now = self._registry.now()
+        if check_joinable(record, wish.nkey, wish.identity_key, at=now):
+            await self._database.execute(
+                "UPDATE servers SET state = ?, nkey = ?, identity_key = ?, enrolled_at = ?,"
+                " join_used_at = ?4, join_used_from = ? WHERE server_id = ?",
+                (
+                    ServerState.ACTIVE,
+                    wish.nkey,
+                    wish.identity_key,
+                    now,
+                    wish.source,
+                    wish.server_id,
+                ),
+            )
+            await self._registry.tell(
+                ServerProvisioned(
+                    server_id=wish.server_id,
+                    owner_id=record.owner_id,
+                    nkey=wish.nkey,
+                    identity_key=wish.identity_key,
+                )
+            )
+        return await self._registry.require_server(wish.server_id)
+
+    async def _note_attempt(self, wish: Enrolment) -> None:
+        """Leave a trace of who was turned away, for `byok server show`."""
+        await self._database.execute(
+            "UPDATE servers SET join_tried_at = ?, join_tried_from = ? WHERE server_id = ?",
+            (self._registry.now(), wish.source, wish.server_id),
+        )
+
+
+def _check_nkey(nkey: str) -> None:
+    try:
+        public_bytes(nkey)
+    except ValueError:
+        raise Refused("bad_nkey", "the server's nkey has a wrong checksum") from None
