@@ -1,6 +1,7 @@
 """The provisioning handler as a running thing: issuer, outbox and claims over one registry."""
 
 import asyncio
+from collections.abc import Callable
 
 import aiosqlite
 import structlog
@@ -31,9 +32,15 @@ def system_bus(installation: Installation, target: BusTarget) -> Bus:
 
 
 async def run_provisioning(
-    installation: Installation, target: BusTarget, registry: Registry
+    installation: Installation,
+    target: BusTarget,
+    registry: Registry,
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Issue, renew, tell and revoke until cancelled; a bus that is away is waited for."""
+    """Issue, renew, tell and revoke until cancelled; a bus that is away is waited for.
+
+    *ready* is called once enrolments are answered.
+    """
     # A connection of its own sees every commit to the file, also those of this process.
     watched = await open_database(installation.platform / FILE_NAME, OUTBOX_SCHEMA)
     bus = role_bus(installation, target, Role.ISSUER).open_in_background()
@@ -46,6 +53,8 @@ async def run_provisioning(
             tasks.create_task(pump.run(), name="provisioning outbox")
             watch = _watch(watched, pump, Revoker(system, registry, installation))
             tasks.create_task(watch, name="registry watch")
+            await bus.client()  # whoever has a client is subscribed, too
+            ready()
     finally:
         await bus.close()
         await system.close()

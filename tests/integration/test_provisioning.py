@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -33,6 +34,8 @@ from platform_handlers.provisioning.service import run_provisioning, system_bus
 from platform_handlers.provisioning.turn_away import turn_away
 from tests.conftest import Platform
 from vps_runtime.connection.rules import read_claims
+from vps_runtime.enrolment.join import join
+from vps_runtime.state import StateFolder
 
 
 @dataclass
@@ -125,8 +128,12 @@ async def running(platform: Platform) -> AsyncIterator[Running]:
     """The provisioning handler, on a fresh installation."""
     installation = platform.installation
     async with await Registry.open(installation.platform / FILE_NAME) as registry:
-        task = asyncio.create_task(run_provisioning(installation, platform.server.target, registry))
+        ready = asyncio.Event()
+        task = asyncio.create_task(
+            run_provisioning(installation, platform.server.target, registry, ready.set)
+        )
         try:
+            await asyncio.wait_for(ready.wait(), 10)
             yield Running(platform, registry)
         finally:
             task.cancel()
@@ -303,3 +310,23 @@ async def test_ids_are_never_issued_twice(running: Running) -> None:
         await running.registry.database.execute(
             "INSERT INTO servers SELECT * FROM servers WHERE server_id = 'acme-1'"
         )
+
+
+async def test_a_machine_that_asks_before_the_issuer_is_there_is_enrolled(
+    platform: Platform, tmp_path: Path
+) -> None:
+    """Both may start at the same moment; the person at the console need not type it again."""
+    installation, target = platform.installation, platform.server.target
+    async with await Registry.open(installation.platform / FILE_NAME) as registry:
+        await registry.add_owner("acme")
+        token = await issue_join_token(installation, registry, target.url, ("acme", "acme-1"))
+        joining = asyncio.create_task(join(StateFolder(tmp_path / "vps"), token, "A" * 20))
+        ops = await platform.bus(Role.OPS)  # while this one connects, the other asks in vain
+        assert not joining.done()
+        issuing = asyncio.create_task(run_provisioning(installation, target, registry))
+        try:
+            assert (await asyncio.wait_for(joining, 15)).server_id == "acme-1"
+        finally:
+            issuing.cancel()
+            await asyncio.gather(issuing, return_exceptions=True)
+            await ops.close()

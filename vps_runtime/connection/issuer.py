@@ -1,5 +1,7 @@
 """Asking the platform's issuer: to be enrolled, and for new tokens."""
 
+import asyncio
+import time
 from typing import Final, TypeVar
 
 from pydantic import ValidationError
@@ -8,7 +10,9 @@ from bus_schemas.errors import ContractError, Refused
 from bus_schemas.event import Contract
 from bus_schemas.requests import ENROL, TOKEN, EnrolReply, EnrolRequest, RefusedReply, Tokens
 from bus_schemas.secret_fields import reveal_json
+from bus_schemas.transport.back_off import BackOff
 from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.target import BusUnavailable
 
 _ENROL_SECONDS: Final = 10.0
 _TOKEN_SECONDS: Final = 5.0
@@ -19,10 +23,21 @@ _C = TypeVar("_C", bound=Contract)
 async def ask_to_enrol(bus: Bus, request: EnrolRequest) -> EnrolReply:
     """Ask to become a server; *bus* is signed in with the join token's JWT.
 
-    Raises BusUnavailable, Refused with the issuer's reason, ContractError(`bad_reply`).
+    For some seconds it asks again where nobody answers: a person waits, the issuer may just be
+    starting, and the same machine may repeat its request. Raises BusUnavailable, Refused with the
+    issuer's reason, ContractError(`bad_reply`).
     """
-    reply = await bus.request(ENROL.fill({}), reveal_json(request), wait=_ENROL_SECONDS)
-    return _answer(reply.data, EnrolReply)
+    back_off = BackOff(first=0.1, longest=1.0)
+    deadline = time.monotonic() + _ENROL_SECONDS
+    while True:
+        try:
+            reply = await bus.request(ENROL.fill({}), reveal_json(request), wait=_ENROL_SECONDS)
+        except BusUnavailable:
+            if time.monotonic() >= deadline:
+                raise
+            await asyncio.sleep(back_off.pause())
+        else:
+            return _answer(reply.data, EnrolReply)
 
 
 async def ask_for_tokens(bus: Bus, server_id: str) -> Tokens:
