@@ -6,7 +6,7 @@ Any NATS client can do the same (`docs/events.md`); this is the one our commands
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
 import nats.errors
@@ -24,6 +24,8 @@ _EXPIRES_SECONDS = 5.0
 _GRACE_SECONDS = 1.0
 _ACK_SECONDS = 5.0
 _PAUSE_SECONDS = 0.5
+_ENDED = ("404", "408")
+"""A pull ends so as it should: there is nothing, or its time is over (NATS ADR-13)."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,20 @@ async def deliveries(bus: Bus, stream: str, durable: str) -> AsyncIterator[Deliv
     """Yield messages for ever. Each pull is short, so a restarted server is noticed soon."""
     while True:
         try:
-            batch = await _pull(bus, stream, durable)
+            async with contextlib.aclosing(_pulls(bus, stream, durable)) as messages:
+                async for message in messages:
+                    yield _delivery(bus, message)
         except BusUnavailable as error:
             _log.warning("durable_waits", durable=durable, error=str(error))
             await asyncio.sleep(_PAUSE_SECONDS)
-            continue
-        for message in batch:
-            yield _delivery(bus, message)
 
 
-async def _pull(bus: Bus, stream: str, durable: str) -> list[Msg]:
-    """Return what is there, waiting a little for the first message."""
+async def _pulls(bus: Bus, stream: str, durable: str) -> AsyncGenerator[Msg]:
+    """Yield what pull after pull brings to one inbox. Raises BusUnavailable when one breaks off.
+
+    The inbox outlives the single pull: a message that came to one already left behind would be
+    lost until the durable's ack wait is over.
+    """
     client = await bus.client()
     inbox = client.new_inbox()
     replies: asyncio.Queue[Msg] = asyncio.Queue()
@@ -66,14 +71,15 @@ async def _pull(bus: Bus, stream: str, durable: str) -> list[Msg]:
     async def collect(message: Msg) -> None:
         replies.put_nowait(message)
 
-    request = {"batch": _BATCH, "expires": int(_EXPIRES_SECONDS * 1e9)}
+    subject = f"{bus.api}.CONSUMER.MSG.NEXT.{stream}.{durable}"
+    request = json.dumps({"batch": _BATCH, "expires": int(_EXPIRES_SECONDS * 1e9)}).encode()
     try:
         subscription = await client.subscribe(inbox, cb=collect)
         try:
-            subject = f"{bus.api}.CONSUMER.MSG.NEXT.{stream}.{durable}"
-            await client.publish(subject, json.dumps(request).encode(), reply=inbox)
-            async with asyncio.timeout(_EXPIRES_SECONDS + _GRACE_SECONDS):
-                return await _some(replies)
+            while True:
+                await client.publish(subject, request, reply=inbox)
+                async for message in _until_status(replies, inbox):
+                    yield message
         finally:
             with contextlib.suppress(nats.errors.Error, OSError):
                 await subscription.unsubscribe()
@@ -81,15 +87,18 @@ async def _pull(bus: Bus, stream: str, durable: str) -> list[Msg]:
         raise BusUnavailable(f"pulling {durable} broke off: {type(error).__name__}") from error
 
 
-async def _some(replies: "asyncio.Queue[Msg]") -> list[Msg]:
-    """Return the first message and whatever came with it; [] when the pull ran out."""
-    batch: list[Msg] = []
-    while not batch or not replies.empty():
-        reply = await replies.get()
-        if (reply.headers or {}).get("Status"):
-            return batch
-        batch.append(reply)
-    return batch
+async def _until_status(replies: "asyncio.Queue[Msg]", inbox: str) -> AsyncIterator[Msg]:
+    """Yield a pull's messages until it is full or ends. Raises TimeoutError, BusUnavailable."""
+    for _ in range(_BATCH):
+        async with asyncio.timeout(_EXPIRES_SECONDS + _GRACE_SECONDS):
+            reply = await replies.get()
+        if reply.subject != inbox:  # a delivery keeps the subject it was stored on
+            yield reply
+            continue
+        status = (reply.headers or {}).get("Status", "")
+        if status in _ENDED:
+            return
+        raise BusUnavailable(f"the pull ended with status {status}")
 
 
 def _delivery(bus: Bus, message: Msg) -> Delivery:

@@ -255,7 +255,7 @@ async def test_a_request_during_an_outage_ends_in_time(platform: Platform) -> No
     outage, bus = Outage(platform), await platform.bus(Role.SERVER, "acme-1")
     await outage.begin()
     async with asyncio.timeout(3):
-        with pytest.raises(BusUnavailable, match="no answer on"):
+        with pytest.raises(BusUnavailable, match=r"no answer on|was lost"):
             await bus.request("byok.v1.token.acme-1", b"", wait=0.5)
     await outage.end()
 
