@@ -85,14 +85,18 @@ clean: ## remove whatever make made
 	$(call step,installing the tools for tests and checks,$(PIP) --require-hashes --only-binary :all: -r $<)
 	@touch $@
 
-browser:
-	@if command -v chromium >/dev/null; then exit 0; fi; \
+# chromium, and the library that the node of playwright's driver needs and chromium does not bring.
+BROWSER = chromium libatomic1
+
+browser: .venv/.dev
+	@if command -v chromium >/dev/null \
+	  && .venv/bin/python -c 'import ctypes; ctypes.CDLL("libatomic.so.1")' 2>/dev/null; then exit 0; fi; \
 	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then sudo=; \
 	elif command -v apt-get >/dev/null && sudo -n true 2>/dev/null; then sudo='sudo -n'; \
-	else echo 'the tests drive a browser; as root, run: apt-get install chromium' >&2; exit 1; fi; \
-	echo '· installing chromium'; \
+	else echo 'the tests drive a browser; as root, run: apt-get install $(BROWSER)' >&2; exit 1; fi; \
+	echo '· installing $(BROWSER)'; \
 	said=$$({ $$sudo apt-get update && \
-	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; } 2>&1) \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(BROWSER); } 2>&1) \
 	|| { echo "$$said" >&2; exit 1; }
 
 
