@@ -29,6 +29,8 @@ _COMMANDS: Final = {
     "banners": "platform_handlers.owner.cli:banners",
 }
 """Name of a command and where it is defined."""
+_WITHOUT_A_LOG: Final = frozenset({"key", "banners"})
+"""They speak to the API alone and log nothing; without a logger they start sooner."""
 
 
 class LazyGroup(click.Group):
@@ -69,6 +71,10 @@ def root(ctx: click.Context, state: Path, bus: str | None, *, debug: bool) -> No
     """Bring your own key: customers' AI credentials that live on their own servers only."""
     del debug  # `main` looks at it
     ctx.obj = Settings(state, bus)
+    if ctx.invoked_subcommand not in _WITHOUT_A_LOG:
+        from bus_schemas.transport.logs import log_to_stderr  # noqa: PLC0415 (start-up)
+
+        log_to_stderr()  # standard output belongs to what the command prints
 
 
 def main(arguments: list[str] | None = None) -> None:

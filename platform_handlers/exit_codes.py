@@ -8,6 +8,7 @@ from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.jetstream import Conflict, StreamError
 from bus_schemas.transport.target import BusDenied, BusUnavailable
 from platform_handlers.authority.nats_process import NatsServerFailed
+from platform_handlers.demo.stage import DemoFailed
 from platform_handlers.provisioning.turn_away import NotYetVerified
 
 _BY_ERROR: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
@@ -16,12 +17,14 @@ _BY_ERROR: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
     (BusUnavailable, ExitCode.UNAVAILABLE),
     (NatsServerFailed, ExitCode.UNAVAILABLE),
     (StreamError, ExitCode.UNAVAILABLE),
+    (DemoFailed, ExitCode.UNAVAILABLE),
     (StorageFull, ExitCode.TRY_AGAIN),
     (NotYetVerified, ExitCode.TRY_AGAIN),
     (Conflict, ExitCode.TRY_AGAIN),
     (BusDenied, ExitCode.DENIED),
     (PermissionError, ExitCode.DENIED),
     (Refused, ExitCode.DENIED),
+    (OSError, ExitCode.TRY_AGAIN),  # a full disk, a port that is taken
 )
 _SETTINGS: Final = frozenset({"not_initialised", "bus_unknown", "bad_credentials_file"})
 """Refusals that mean a wrong setting, not a denied wish."""

@@ -13,13 +13,13 @@ import structlog
 from bus_schemas.exit_codes import ExitCode, root_cause
 from bus_schemas.join_token import MAX_LENGTH, JoinToken
 from bus_schemas.keys import fingerprint_typed, in_fours
+from bus_schemas.transport.logs import log_to_stderr
 from bus_schemas.transport.private_process import forbid_dumps
 from vps_runtime.agent import AgentOptions, run_until_stopped
 from vps_runtime.doctor import Grade, examine
 from vps_runtime.enrolment.join import join as enrol
 from vps_runtime.enrolment.pins import read_pins, write_pins
 from vps_runtime.exit_codes import exit_code, sentence
-from vps_runtime.logs import log_to_stderr
 from vps_runtime.state import DEFAULT_FOLDER, StateFolder
 from vps_runtime.status import read_status
 

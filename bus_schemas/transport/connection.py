@@ -168,9 +168,10 @@ class Bus:
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         async def on_error(error: Exception) -> None:
-            if not failed.done():
+            if failed.done():
+                _log.warning("bus_error", user=self._name, error=_gist(error))
+            else:  # whoever connects is told, in a sentence
                 failed.set_exception(error)
-            _log.warning("bus_error", user=self._name, error=_gist(error))
 
         connecting = asyncio.create_task(self._connect(client, context, on_error))
         try:

@@ -46,7 +46,7 @@ class Delivery:
         await self._bus.request(self._reply, b"+ACK", wait=_ACK_SECONDS)
 
 
-async def deliveries(bus: Bus, stream: str, durable: str) -> AsyncIterator[Delivery]:
+async def deliveries(bus: Bus, stream: str, durable: str) -> AsyncGenerator[Delivery]:
     """Yield messages for ever. Each pull is short, so a restarted server is noticed soon."""
     while True:
         try:

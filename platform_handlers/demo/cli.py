@@ -12,11 +12,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bus_schemas.errors import Refused
 from bus_schemas.providers import load_providers
 from platform_handlers.demo.screen import Screen
 from platform_handlers.demo.stage import Stage
 from platform_handlers.demo.story import ApiKey, Story, all_raised, key_cleared
+from platform_handlers.owner.asking import read_api_key
+from platform_handlers.until_stopped import until_stopped
 
 
 @click.command()
@@ -32,7 +33,10 @@ def demo(once: bool, as_json: bool, provider: str | None, folder: Path | None) -
     """Watch one shared key and one shared login raise banners, and a rotation clear them."""
     key = _ask_for_key(provider) if provider else ApiKey()
     with _folder(folder) as place:
-        asyncio.run(_run(place, key, once=once, as_json=as_json))
+        try:
+            asyncio.run(_run(place, key, once=once, as_json=as_json))
+        except asyncio.CancelledError:  # SIGTERM in the middle of the story, like Ctrl-C there
+            raise click.Abort from None
 
 
 async def _run(folder: Path, key: ApiKey, *, once: bool, as_json: bool) -> None:
@@ -52,7 +56,7 @@ async def _run(folder: Path, key: ApiKey, *, once: bool, as_json: bool) -> None:
             }
             click.echo(json.dumps(answer))
         if not once:
-            await _stay(story, screen)
+            await until_stopped(_stay(story, screen))
     finally:
         screen.end()
         await story.close()
@@ -91,15 +95,17 @@ async def _stay(story: Story, screen: Screen) -> None:
 def _ask_for_key(provider: str) -> ApiKey:
     if provider not in load_providers():
         known = ", ".join(load_providers())
-        raise Refused("unknown_provider", f"{provider} is not one of: {known}")
-    secret = click.prompt(f"{provider} key (hidden)", hide_input=True, err=True)
-    return ApiKey(provider, secret)
+        raise click.BadParameter(f"{provider} is not one of: {known}", param_hint="--key")
+    return ApiKey(provider, read_api_key(load_providers()[provider].name))
 
 
 @contextlib.contextmanager
 def _folder(wanted: Path | None) -> Iterator[Path]:
     if wanted is not None:
-        wanted.mkdir(mode=0o700, parents=True)
+        try:
+            wanted.mkdir(mode=0o700, parents=True)
+        except FileExistsError:
+            raise click.BadParameter(f"{wanted} is there already", param_hint="--folder") from None
         yield wanted.absolute()
         return
     temporary = Path(tempfile.mkdtemp(prefix="byok-demo-"))

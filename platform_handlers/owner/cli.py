@@ -138,7 +138,7 @@ def key() -> None:
     """Your credentials on your servers."""
 
 
-@key.command("set")
+@key.command("set", context_settings={"allow_extra_args": True})
 @click.argument("server_id", metavar="SERVER", type=_ID)
 @click.argument("slot_id", metavar="SLOT", type=_ID)
 @click.option("--provider", metavar="ID", help="Needed for a new slot.")
@@ -160,10 +160,16 @@ def set_(place: Place, kind: str, **options: Any) -> None:  # noqa: ANN401 (as K
     For --kind oauth it is a JSON document. Exit code 0: stored; 1: the server refused it; 75: not
     there yet.
     """
+    context = click.get_current_context()
+    if context.args:  # click would repeat it; it is most likely the credential
+        raise click.UsageError(
+            "only SERVER and SLOT are arguments. A credential typed there is in your shell's "
+            "history now, and others could read it: make a new one, and paste it when asked"
+        )
     wish = KeySet(kind=CredentialKind(kind), **options)
     with PlatformApi(place.address) as platform:
         code = set_key(platform, place.home, wish, screen())
-    click.get_current_context().exit(code)
+    context.exit(code)
 
 
 @key.command()

@@ -170,3 +170,12 @@ async def test_an_evaluator_without_its_keys_says_so(bus: str) -> None:
     assert ended.code == 77
     assert ended.err.splitlines()[-1].startswith("byok: evaluator_keys_damaged: ")
     assert "Traceback" not in ended.err
+
+
+async def test_an_unreachable_bus_is_one_sentence_and_no_output(bus: str) -> None:
+    """Standard output holds what was asked for and nothing else; one line says what is wrong."""
+    away = ("--bus", "tls://127.0.0.1:1")
+    ended = await byok_process("--state", bus, *away, "events", "tail", "--json", "--no-follow")
+    assert (ended.code, ended.out) == (69, "")
+    [line] = ended.err.splitlines()
+    assert line.startswith("byok: tls://127.0.0.1:1 cannot be reached")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from vps_runtime.logs import log_to_stderr, redact
+from bus_schemas.transport.logs import log_to_stderr, redact
 
 SEED = "SU" + "A" * 56
 JWT = "eyJhbGciOiJlZDI1NTE5In0.eyJzdWIiOiJVQUJDIn0.c2lnbmF0dXJl"
