@@ -30,7 +30,7 @@ ifdef ARGS
 	@$(PYTEST) $(ARGS)
 else
 	@$(PYTEST) tests/unit tests/contract --cov
-	@$(PYTEST) tests/integration tests/system
+	@$(PYTEST) tests/system tests/integration
 endif
 
 check: formatted lint types imports drift ## format, lint, types, import contracts, schemas and docs

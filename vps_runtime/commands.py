@@ -44,7 +44,7 @@ def cli() -> None:
     log_to_stderr()
 
 
-@cli.command()
+@cli.command(context_settings={"allow_extra_args": True})
 @_state_option
 @click.option(
     "--owner",
@@ -59,6 +59,10 @@ def cli() -> None:
 )
 def join(folder: Path, owner: str, token_file: TextIO | None) -> None:
     """Make this machine a server of its owner, with a join token from `byok server add`."""
+    if click.get_current_context().args:  # click would repeat it; it is most likely the token
+        raise click.UsageError(
+            "the join token is no argument: others could read it; it is asked for"
+        )
     fingerprint = fingerprint_typed(owner)
     token = JoinToken.decode(_read_token(token_file))
     identity = asyncio.run(enrol(StateFolder(folder.absolute()), token, fingerprint))

@@ -100,7 +100,7 @@ def keygen(home: Home) -> None:
     click.echo(f"Made {home.key_file} (0600, no passphrase: guard this account and its backups).")
     click.echo("On each server's own console, type this fingerprint:\n")
     click.echo(f"    {fingerprint}\n")
-    click.echo(f"as in: byok-vps join TOKEN --owner {fingerprint}")
+    click.echo(f"as in: byok-vps join --owner {fingerprint}")
 
 
 @owner.command()

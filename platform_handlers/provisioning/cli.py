@@ -97,7 +97,7 @@ def add_server(settings: Settings, owner_id: str, server_id: str) -> None:
         lambda registry: issue_join_token(installation, registry, url, (owner_id, server_id)),
     )
     click.echo(f"join token of {server_id}, good for an hour and one use; on the server:", err=True)
-    click.echo("  byok-vps join TOKEN --owner FINGERPRINT", err=True)
+    click.echo("  byok-vps join --owner FINGERPRINT      (it asks for the token)", err=True)
     click.echo(token.encode())
 
 

@@ -16,6 +16,12 @@ from bus_schemas.join_token import JoinToken
 from platform_handlers.cli import main
 
 
+@pytest.fixture(autouse=True)
+def _own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the test process's logging alone: the tests after these speak through it too."""
+    monkeypatch.setattr("bus_schemas.transport.logs.log_to_stderr", lambda: None)
+
+
 @dataclass
 class Ended:
     """What became of a command."""

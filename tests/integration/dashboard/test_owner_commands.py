@@ -77,7 +77,7 @@ async def test_keygen_prints_what_the_console_wants(faces: Faces, tmp_path: Path
     desk = Desk(faces, Home(tmp_path / "home"))
     made = await desk.byok("owner", "keygen")
     expected = owner_fingerprint(desk.home.owner_key().public_key().public_bytes_raw())
-    assert f"byok-vps join TOKEN --owner {expected}" in made.output
+    assert f"byok-vps join --owner {expected}" in made.output
     assert (await desk.byok("owner", "fingerprint")).output == f"{expected}\n"
     again = await desk.byok("owner", "keygen")
     assert (again.exit_code, "is there already" in again.output) == (77, True)
@@ -160,6 +160,14 @@ async def test_a_slip_while_pasting_is_told_and_nothing_is_sent(
     assert (answer.exit_code, "CANARY" in answer.output) == (65, False)
     assert words in answer.output
     assert await desk.faces.config.view.slots_of("acme-1") == []
+
+
+async def test_a_key_on_the_command_line_is_refused_and_not_repeated(desk: Desk) -> None:
+    """It is in the shell's history already; it must not get into the terminal's log as well."""
+    ended = await desk.set_key(KEY, *desk.compared(), *PROVIDER)
+    assert ended.exit_code == 2
+    assert "make a new one" in ended.output
+    assert "CANARY" not in ended.output
 
 
 async def test_another_providers_key_draws_a_warning(desk: Desk) -> None:

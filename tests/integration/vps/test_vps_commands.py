@@ -48,6 +48,17 @@ async def test_join_reads_the_token_from_a_pipe(
     assert capfd.readouterr().out == f"acme-1 {identity.fingerprint}\n"
 
 
+async def test_a_token_on_the_command_line_is_refused_and_not_repeated(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Other users see arguments, and a log keeps what is printed."""
+    typed = ("byok-join-1.canary", "--state", str(tmp_path / "s"), "--owner", ONE)
+    assert await command("join", *typed) == 2
+    said = capfd.readouterr().err
+    assert "the join token is no argument" in said
+    assert "canary" not in said
+
+
 async def test_a_join_token_works_once(fleet: Fleet, tmp_path: Path) -> None:
     """A second machine with the same token is turned away; so is a second join here."""
     token = await fleet.join_token("acme-1")

@@ -1,6 +1,7 @@
 """Vault, reconciler and announcer together, in this process, on the real bus."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -8,7 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from bus_schemas.codec import encode
 from bus_schemas.event import Event
+from bus_schemas.events.config import CredentialSealed
 from bus_schemas.events.fingerprint import FingerprintObserved, FingerprintRetired
 from bus_schemas.events.reported import (
     CredentialNeedsKey,
@@ -17,10 +20,12 @@ from bus_schemas.events.reported import (
     CredentialStored,
     SealingKeyPublished,
 )
+from bus_schemas.sealed import SealedEnvelope
 from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import store_raw
 from bus_schemas.transport.target import BusUnavailable
-from tests.integration.vps.conftest import Fleet
+from tests.integration.vps.conftest import Fleet, desired
 from vps_runtime.announcer import Announcer
 from vps_runtime.config.reconciler import Reconciler
 from vps_runtime.connection.tokens import TokenStore
@@ -239,6 +244,43 @@ async def test_a_retired_revision_never_comes_back(fleet: Fleet, state: StateFol
     events = await fleet.told(SERVER)
     assert [e.reason for e in events if isinstance(e, CredentialRejected)] == ["stale_revision"]
     assert [e.reason for e in events if isinstance(e, CredentialNeedsKey)] == ["rejected"]
+
+
+async def test_whichever_field_is_changed_on_the_way_the_current_key_stays(
+    fleet: Fleet, state: StateFolder
+) -> None:
+    """The platform changes one field of a sealing after another: each is refused, and told why."""
+    await fleet.send(await fleet.seal(SERVER))
+    async with running(state) as agent:
+        await agent.reconciler.reconcile()
+        record = (state.vault / "anthropic.1.vault").read_bytes()
+        for revision, name in enumerate(SealedEnvelope.model_fields, 2):
+            good = await fleet.seal(SERVER, revision=revision)
+            sealed = CredentialSealed(server_id=SERVER, slot_id="anthropic", envelope=good)
+            message = json.loads(encode(fresh(sealed)))
+            fields = message["data"]["envelope"]
+            fields[name] = changed(fields[name])
+            await store_raw(
+                fleet.config, sealed.subject, message["id"], json.dumps(message).encode()
+            )
+            await fleet.document(SERVER, desired(good))
+            await agent.reconciler.reconcile()
+            assert agent.server.credentials.current["anthropic"].revision == 1, name
+            assert (state.vault / "anthropic.1.vault").read_bytes() == record, name
+        await agent.send()
+    events = await fleet.told(SERVER)
+    reasons = [e.reason for e in events if isinstance(e, CredentialRejected)]
+    assert len(reasons) == len(SealedEnvelope.model_fields), reasons
+    assert not [e for e in events if isinstance(e, CredentialRetired)]
+
+
+def changed(value: str | int) -> str | int:
+    """Return another value that has the same shape."""
+    if isinstance(value, int):
+        return value + 1
+    if value == "api_key":
+        return "oauth"
+    return ("B" if value[0] == "A" else "A") + value[1:] if len(value) > 40 else value[:-1] + "0"
 
 
 async def test_a_damaged_record_never_brings_an_older_key_back(
