@@ -104,7 +104,6 @@ def test_a_full_disk_keeps_the_old_record(
     assert [path.name for path in folder.iterdir()] == ["anthropic.7.vault"]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_the_kernels_own_full_disk_is_recognised(
     vault: Vault, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
