@@ -52,7 +52,7 @@ async def _reading(bus: Bus) -> Figure:
         "ledger read in batches against nats-py fetch()",
         round(statistics.median(a / b for a, b in pairs), 2),
         "times",
-        1.5,
+        2.0,
         "higher",
         f"ours {ours:,.0f} messages/s, pull consumer with fetch(500) {theirs:,.0f}/s",
     )
