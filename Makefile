@@ -12,7 +12,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check --no-input install
 step = @echo '· $(1)'; said=$$({ $(2); } 2>&1) || { echo "$$said" >&2; exit 1; }
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check format bench lock clean
+.PHONY: help install demo test check format bench fuzz lock clean
 .PHONY: browser formatted lint types imports drift
 
 help: ## this list
@@ -53,6 +53,9 @@ format: .venv/.dev ## rewrite the code the way check wants it
 bench: .venv/.dev ## measure what the docs claim
 	@.venv/bin/python -m benchmarks $(ARGS)
 
+fuzz: .venv/.fuzz ## ten million mutated inputs against every parser; ARGS='--inputs N'
+	@.venv/bin/python -m tests.fuzz $(ARGS)
+
 clean: ## remove whatever make made
 	@rm -rf .venv build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache
@@ -85,6 +88,10 @@ clean: ## remove whatever make made
 	$(call step,installing the tools for tests and checks,$(PIP) --require-hashes --only-binary :all: -r $<)
 	@touch $@
 
+.venv/.fuzz: requirements/fuzz.txt | .venv/.dev
+	$(call step,installing the fuzzer,$(PIP) --require-hashes --only-binary :all: -r $<)
+	@touch $@
+
 # chromium, and the library that the node of playwright's driver needs and chromium does not bring.
 BROWSER = chromium libatomic1
 
@@ -111,6 +118,7 @@ lock: .venv/.python ## choose and lock dependencies anew; ARGS=--upgrade moves t
 	  --require-hashes --only-binary :all: -r requirements/lock.txt && \
 	$(COMPILE) pyproject.toml -o requirements/run.txt && \
 	$(COMPILE) pyproject.toml --extra dev -c requirements/run.txt -o requirements/dev.txt && \
+	$(COMPILE) pyproject.toml --extra fuzz -c requirements/run.txt -o requirements/fuzz.txt && \
 	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' | \
 	  $(COMPILE) - -c requirements/dev.txt -o requirements/build.txt && \
 	echo uv | $(COMPILE) - -o requirements/lock.txt
