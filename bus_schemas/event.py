@@ -54,7 +54,8 @@ class Event(Contract):
     @property
     def subject(self) -> str:
         """The subject this very event belongs on."""
-        return self.template.fill(dict(self))
+        # Not dict(self): a field called `keys` would be taken for a mapping's method.
+        return self.template.fill({name: getattr(self, name) for name in self.template.names})
 
 
 class ServerFact(Event):

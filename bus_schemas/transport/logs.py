@@ -4,6 +4,7 @@ Redaction is the net below the rope: no call here passes a secret to a logger in
 """
 
 import logging
+import os
 import re
 import sys
 from collections.abc import MutableMapping
@@ -48,8 +49,17 @@ def _redacted(name: str, value: Any) -> Any:  # noqa: ANN401 (whatever a caller 
     return value
 
 
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+"""What `BYOK_LOG_LEVEL` may say; anything else is `info`."""
+
+
 def log_to_stderr() -> None:
-    """Configure structlog and the standard library's logging alike: JSON, UTC, no locals."""
+    """Configure structlog and the standard library's logging alike: JSON, UTC, no locals.
+
+    At `debug` the libraries speak as well, through the same redaction.
+    """
+    level = LEVELS.get(os.environ.get("BYOK_LOG_LEVEL", "info").lower(), logging.INFO)
+    libraries = logging.DEBUG if level == logging.DEBUG else logging.WARNING
     first: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -62,7 +72,7 @@ def log_to_stderr() -> None:
     ]
     structlog.configure(
         processors=[*first, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
@@ -74,7 +84,7 @@ def log_to_stderr() -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=libraries, handlers=[handler], force=True)
 
 
 def _type_only(value: object) -> str:

@@ -90,7 +90,7 @@ class Page:
             401,
             title="You are signed out",
             sentence="Ask your platform for a new sign-in link and open it in this browser.",
-            secret="",
+            opens=False,
         )
 
     async def _board(self, _: Request, visitor: Caller) -> Response:
@@ -121,12 +121,13 @@ class Page:
         servers = await self._desk.server_views(visitor.owner_id)
         return self._render("servers.html", servers=servers.servers)
 
-    async def _door(self, request: Request) -> Response:
+    async def _door(self, _: Request) -> Response:
+        # The form posts to where it stands: the secret in the address is not said again.
         return self._render(
             "door.html",
             title="Sign in to byok",
             sentence="See which keys your servers use, and whether anything needs you.",
-            secret=request.path_params["secret"],
+            opens=True,
         )
 
     async def _enter(self, request: Request) -> Response:
@@ -139,7 +140,7 @@ class Page:
                 title="This link no longer works",
                 sentence="A link signs in once and not for long. Ask your platform for a new one. "
                 "If you have not used this one, tell them: somebody else may have.",
-                secret="",
+                opens=False,
             )
         answer = RedirectResponse("/", 303)
         answer.set_cookie(

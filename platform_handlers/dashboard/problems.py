@@ -3,6 +3,7 @@
 A problem never tells whether an id that is not the caller's exists: there is one sentence for both.
 """
 
+import re
 from dataclasses import dataclass, field
 
 from starlette.responses import Response
@@ -10,7 +11,7 @@ from starlette.responses import Response
 from bus_schemas.api import PROBLEM_TYPE, Problem
 from bus_schemas.errors import ByokError
 
-_LONGEST_ID = 160
+_ID = re.compile(r"[a-z0-9_-]{1,160}")
 
 
 @dataclass
@@ -42,7 +43,9 @@ class ProblemError(ByokError):
 
 def not_found(kind: str, id_: str, remedy: str) -> ProblemError:
     """Return the one answer for ids that do not exist and for those of other owners."""
-    detail = f"You have no {kind} called {id_[:_LONGEST_ID]}. {remedy}"
+    # What cannot be an id may be a pasted key: it is not said again, not even to its sender.
+    called = f"called {id_}" if _ID.fullmatch(id_) else "of that name, which no id can have"
+    detail = f"You have no {kind} {called}. {remedy}"
     return ProblemError(404, "not-found", f"No such {kind}", detail)
 
 

@@ -135,4 +135,8 @@ def free_port() -> int:
 
 def _environment() -> dict[str, str]:
     """Return the environment without settings that would lead a process elsewhere."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("BYOK_") or name == "BYOK_LOG_LEVEL"
+    }

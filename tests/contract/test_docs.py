@@ -143,6 +143,12 @@ def test_every_setting_is_in_the_table() -> None:
         for option in context.command.params
         for variable in ([option.envvar] if isinstance(option.envvar, str) else option.envvar or [])
     }
+    real |= {
+        variable
+        for package in ("bus_schemas", "platform_handlers", "vps_runtime")
+        for file in (ROOT / package).rglob("*.py")
+        for variable in re.findall(r'environ\.get\("(BYOK_\w+)"', file.read_text("utf-8"))
+    }
     documented = set(re.findall(r"^\| `(BYOK_\w+)`", COMMANDS.read_text("utf-8"), re.MULTILINE))
     assert documented == real
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from platform_handlers.demo import credentials
 from platform_handlers.demo.stage import DemoFailed, Stage
 from platform_handlers.demo.story import ApiKey, Story, all_raised, key_cleared
+from tests.system.processes import children
 
 PATIENCE_SECONDS = 40
 LOGIN = ("claude-login", credentials.sign_in(), "--kind", "oauth")
@@ -23,12 +24,6 @@ async def insist(story: Story, *arguments: str) -> None:
         except DemoFailed:
             if time.monotonic() > deadline:
                 raise
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes that *pid*'s threads started."""
-    threads = (Path("/proc") / str(pid) / "task").glob("*/children")
-    return [int(child) for thread in threads for child in thread.read_text().split()]
 
 
 async def crash(story: Story, name: str) -> None:
