@@ -29,8 +29,9 @@ test: .venv/.dev browser ## all tests; with ARGS, those ARGS tell pytest of
 ifdef ARGS
 	@$(PYTEST) $(ARGS)
 else
-	@$(PYTEST) tests/unit tests/contract --cov
-	@$(PYTEST) tests/system tests/integration
+	@rm -f .passed
+	@$(PYTEST) tests/unit tests/contract tests/fuzz --cov --passed .passed
+	@$(PYTEST) tests/system tests/integration --passed .passed --claims
 endif
 
 check: formatted lint types imports drift ## format, lint, types, import contracts, schemas and docs
@@ -57,7 +58,7 @@ fuzz: .venv/.fuzz ## ten million mutated inputs against every parser; ARGS='--in
 	@.venv/bin/python -m tests.fuzz $(ARGS)
 
 clean: ## remove whatever make made
-	@rm -rf .venv build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache
+	@rm -rf .venv build dist htmlcov .passed .coverage .coverage.* .hypothesis .import_linter_cache
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -9,7 +9,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import codec, custody, demo, ledger
+from benchmarks import codec, custody, demo, ledger, trust
 from benchmarks.figure import Figure
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -24,6 +24,7 @@ def main() -> None:
         ("codec", codec.measure),
         ("custody", custody.measure),
         ("ledger", lambda: asyncio.run(ledger.measure())),
+        ("trust", lambda: asyncio.run(trust.measure())),
         ("demo", demo.measure),
     ):
         with console.status(f"measuring {name} …"):

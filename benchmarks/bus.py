@@ -15,6 +15,7 @@ from bus_schemas.event import Event
 from bus_schemas.events import FingerprintObserved, ServerProvisioned
 from bus_schemas.fields import Basis, Strength
 from bus_schemas.flows import Account, Role
+from bus_schemas.intake import admitted
 from bus_schemas.nkeys import KeyType, public_nkey, seed_nkey
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import Credentials
@@ -77,7 +78,8 @@ async def fill_ledger(bus: Bus) -> None:
     for event in fleet():
         envelope = fresh(event)
         headers = {"Nats-Msg-Id": envelope.id}
-        batch.append(client.request(event.subject, encode(envelope), timeout=60, headers=headers))
+        subject = event.subject if isinstance(event, ServerProvisioned) else admitted(event.subject)
+        batch.append(client.request(subject, encode(envelope), timeout=60, headers=headers))
         if len(batch) == _IN_FLIGHT:
             await asyncio.gather(*batch)
             batch = []

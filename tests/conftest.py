@@ -16,6 +16,9 @@ from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.nats_process import NatsServer, start_nats_server
 from platform_handlers.authority.server_conf import BusAddress
 from platform_handlers.authority.streams import make_streams
+from platform_handlers.intake.handler import Intake
+
+pytest_plugins = ("tests.claims",)
 
 
 @dataclass
@@ -60,6 +63,7 @@ async def platform(installation: Installation, tmp_path: Path) -> AsyncIterator[
     running = Platform(installation, server)
     try:
         await make_streams(await running.bus(Role.SETUP))
+        await Intake(await running.bus(Role.INTAKE)).listen()
         yield running
     finally:
         await running.close()

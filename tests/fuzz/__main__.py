@@ -22,6 +22,8 @@ from tests.fuzz.targets import TARGETS, Target
 _HERE: Final = Path(__file__).parent
 RESULT: Final = _HERE / "last_run.json"
 CORPUS: Final = _HERE / "corpus"
+PAGE: Final = _HERE.parents[1] / "docs" / "security.md"
+_TABLE: Final = re.compile(r"(?<=<!-- make fuzz -->\n).*?(?=<!-- end -->)", re.DOTALL)
 _MILLION: Final = 1_000_000
 _AT_ONCE: Final = 2
 _HANG_SECONDS: Final = 10
@@ -57,7 +59,22 @@ def main() -> int:
         rows = [asdict(outcome) for outcome in outcomes]
         day = datetime.now(UTC).date().isoformat()
         RESULT.write_text(json.dumps({"day": day, "targets": rows}, indent=1) + "\n")
+        PAGE.write_text(shown(PAGE.read_text("utf-8")), "utf-8")
     return 1 if found else 0
+
+
+def shown(page: str) -> str:
+    """Return the *page* with the last run's table in its place."""
+    last = json.loads(RESULT.read_text("utf-8"))
+    rows = [f"| {r['target']} | {r['inputs']:,} | {r['findings']} |" for r in last["targets"]]
+    total = sum(row["inputs"] for row in last["targets"])
+    head = [
+        f"Last long run: {last['day']}, {total:,} inputs.",
+        "",
+        "| target | inputs | findings |",
+    ]
+    table = "\n".join([*head, "|---|---|---|", *rows, ""])
+    return _TABLE.sub(lambda _: table, page)
 
 
 def _fuzz(target: Target, inputs: int) -> Outcome:
@@ -112,7 +129,9 @@ def _dictionary(seeds: tuple[bytes, ...]) -> str:
 
     Coverage sees Python's branches only, and a random byte seldom makes a key out of another.
     """
-    words = {b'"v"'} | {word for seed in seeds for word in re.findall(rb'"[A-Za-z0-9_.:-]{1,40}"', seed)}
+    words = {b'"v"'} | {
+        word for seed in seeds for word in re.findall(rb'"[A-Za-z0-9_.:-]{1,40}"', seed)
+    }
     return "".join(f'"\\"{word[1:-1].decode()}\\""\n' for word in sorted(words))
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.__main__ import CORPUS, RESULT
+from tests.fuzz.__main__ import CORPUS, PAGE, RESULT, shown
 from tests.fuzz.targets import TARGETS, Target
 
 each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
@@ -38,3 +38,10 @@ def test_the_last_long_run_covered_every_target() -> None:
     assert [row["target"] for row in rows] == [target.name for target in TARGETS]
     assert sum(row["inputs"] for row in rows) >= 10_000_000
     assert not any(row["findings"] for row in rows)
+
+
+def test_the_security_page_shows_the_last_long_run() -> None:
+    """Nobody edits the figures by hand."""
+    page = PAGE.read_text("utf-8")
+    assert f"{json.loads(RESULT.read_text())['day']}," in page
+    assert shown(page) == page
