@@ -13,7 +13,7 @@ step = @echo '· $(1)'; said=$$({ $(2); } 2>&1) || { echo "$$said" >&2; exit 1; 
 
 .DELETE_ON_ERROR:
 .PHONY: help install demo test check format bench fuzz lock clean
-.PHONY: browser formatted lint types imports drift
+.PHONY: packages formatted lint types imports drift
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r name does; do \
@@ -25,7 +25,7 @@ install: .venv/.project ## put byok and byok-vps into .venv/bin
 demo: .venv/.project ## a whole platform and its servers on this machine; ARGS=--help says more
 	@.venv/bin/byok demo $(ARGS)
 
-test: .venv/.dev browser ## all tests; with ARGS, those ARGS tell pytest of
+test: .venv/.dev packages ## all tests; with ARGS, those ARGS tell pytest of
 ifdef ARGS
 	@$(PYTEST) $(ARGS)
 else
@@ -93,18 +93,20 @@ clean: ## remove whatever make made
 	$(call step,installing the fuzzer,$(PIP) --require-hashes --only-binary :all: -r $<)
 	@touch $@
 
-# chromium, and the library that the node of playwright's driver needs and chromium does not bring.
-BROWSER = chromium libatomic1
+# What the tests need of the distribution: chromium for the page, with the library that the node of
+# playwright's driver needs and chromium does not bring; systemd-analyze for the units. Installing
+# the package `systemd` starts nothing.
+PACKAGES = chromium libatomic1 systemd
 
-browser: .venv/.dev
-	@if command -v chromium >/dev/null \
+packages: .venv/.dev
+	@if command -v chromium >/dev/null && command -v systemd-analyze >/dev/null \
 	  && .venv/bin/python -c 'import ctypes; ctypes.CDLL("libatomic.so.1")' 2>/dev/null; then exit 0; fi; \
 	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then sudo=; \
 	elif command -v apt-get >/dev/null && sudo -n true 2>/dev/null; then sudo='sudo -n'; \
-	else echo 'the tests drive a browser; as root, run: apt-get install $(BROWSER)' >&2; exit 1; fi; \
-	echo '· installing $(BROWSER)'; \
+	else echo 'the tests need a few packages; as root, run: apt-get install $(PACKAGES)' >&2; exit 1; fi; \
+	echo '· installing $(PACKAGES)'; \
 	said=$$({ $$sudo apt-get update && \
-	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(BROWSER); } 2>&1) \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(PACKAGES); } 2>&1) \
 	|| { echo "$$said" >&2; exit 1; }
 
 

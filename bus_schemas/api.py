@@ -9,7 +9,17 @@ from typing import Annotated
 from pydantic import Field
 
 from bus_schemas.event import Contract
-from bus_schemas.events.banner import BannerCode, BannerId, BannerState, Colour, Severity, Sharing
+from bus_schemas.events.banner import (
+    BannerCode,
+    BannerId,
+    BannerState,
+    Colour,
+    Copies,
+    KeyChanges,
+    Severity,
+    Sharing,
+)
+from bus_schemas.events.config import OrderWord
 from bus_schemas.fields import (
     Counter,
     CounterFromZero,
@@ -19,6 +29,7 @@ from bus_schemas.fields import (
     OwnerId,
     ProviderId,
     Reason,
+    RotationId,
     ServerId,
     ShortText,
     SlotId,
@@ -110,6 +121,38 @@ class Accepted(Contract):
     """Generation of the server's desired document that asks for it."""
 
 
+class OrderState(StrEnum):
+    """What became of an order; all but `waiting` are the server's words."""
+
+    WAITING = "waiting"
+    APPLIED = "applied"
+    REFUSED = "refused"
+
+
+class OrderView(Contract):
+    """One signed order to a server, as its owner may see it."""
+
+    order_id: RotationId
+    n: Counter
+    kind: OrderWord
+    slot_id: SlotId | None = None
+    state: OrderState
+    reason: Reason | None = None
+    """Why it was refused."""
+    at: Utc | None = None
+    """When the answer was stored; none while it waits."""
+
+
+class OrderList(Contract):
+    """Answer of `GET /api/servers/{id}/orders`."""
+
+    server_id: ServerId
+    last_n: CounterFromZero
+    """The next order's `n` is above this one."""
+    orders: tuple[OrderView, ...]
+    """Those that wait and the newest answered ones, by `n`."""
+
+
 class BannerView(Contract):
     """One banner with its words, as its owner may see it."""
 
@@ -123,6 +166,8 @@ class BannerView(Contract):
     revision: Counter
     """Name it in a dismissal: it says what was seen."""
     sharing: Sharing
+    copies: Copies | None = None
+    keys: KeyChanges | None = None
     since_time: Utc
     """When it was last raised from nothing."""
     changed_at: Utc
@@ -148,7 +193,7 @@ class Dismissal(Contract, extra="forbid"):
     """Body of `POST /api/banners/{id}/dismissal`."""
 
     revision: Counter
-    """The revision the person looked at; a newer holder is not covered."""
+    """The revision the person looked at; what came up since is not covered."""
     why: Annotated[str, Field(min_length=1, max_length=500)]
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from bus_schemas import requests
+from bus_schemas.approval import Approval, ApprovalReply
 from bus_schemas.catalog import EventClass, catalog
 from bus_schemas.envelope import CONTENT_TYPE
 from bus_schemas.evaluation import (
@@ -22,8 +23,9 @@ from bus_schemas.evaluation import (
 )
 from bus_schemas.event import Contract
 from bus_schemas.flows import WRITERS, Act, Flow, Role, flows
+from bus_schemas.intake import FactDeclined, FactStored
 from bus_schemas.json_schemas import wire_schema
-from bus_schemas.streams import stream_of
+from bus_schemas.streams import STREAMS, stream_of
 from bus_schemas.subjects import SubjectTemplate
 
 Json = dict[str, Any]
@@ -33,7 +35,6 @@ VERSION = "1.0.0"
 
 _PREFIX = "byok.v1."
 _INBOX = "inbox"
-_EMPTY = "EmptyRequest"
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,7 @@ class _Request:
     """What is asked on a subject, and what may come back to the asker's inbox."""
 
     subject: SubjectTemplate
-    body: type[Contract] | None
-    """None for an empty object."""
+    body: type[Contract]
     replies: tuple[type[Contract], ...]
 
 
@@ -52,9 +52,13 @@ _REQUESTS = (
         SealedRequest,
         (ChallengeReply, KeysReply, EvaluationReply, CommitReply, RefusalReply),
     ),
-    _Request(requests.TOKEN, None, (requests.Tokens, requests.RefusedReply)),
+    _Request(requests.APPROVE, Approval, (ApprovalReply,)),
+    _Request(requests.TOKEN, requests.RenewalRequest, (requests.Renewal, requests.RefusedReply)),
     _Request(requests.ENROL, requests.EnrolRequest, (requests.EnrolReply, requests.RefusedReply)),
 )
+
+_OF_INTAKE: tuple[type[Contract], ...] = (FactStored, FactDeclined)
+"""What a server hears when it has asked for a fact to be stored."""
 
 _SENDS = {Act.STORE, Act.ASK}
 _RECEIVES = {Act.ANSWER, Act.NUDGE, Act.READ_LAST, Act.READ_STREAM, Act.NEXT}
@@ -144,7 +148,7 @@ def _channels() -> Json:
     channels[_INBOX] = {
         "address": None,
         "description": "The asker's own inbox: the reply subject of its request.",
-        "messages": _message_refs(reply.__name__ for r in _REQUESTS for reply in r.replies),
+        "messages": _message_refs(reply.__name__ for reply in _replies()),
     }
     return channels
 
@@ -159,7 +163,7 @@ def _channel(template: SubjectTemplate, messages: Iterable[str]) -> Json:
 def _parameter(name: str, template: SubjectTemplate) -> Json:
     event = _events_by_subject().get(template.pattern, [None])[0]
     if event is None:
-        return {"description": "Of the server that asks."}
+        return {"description": "Of the one that asks: its token names it."}
     return {
         "description": "One token; the same id stands in the data.",
         "location": f"$message.payload#/data/{name}",
@@ -171,7 +175,7 @@ def _message_refs(names: Iterable[str]) -> Json:
 
 
 def _asked(request: _Request) -> str:
-    return request.body.__name__ if request.body else _EMPTY
+    return request.body.__name__
 
 
 def _operations() -> Json:
@@ -194,11 +198,17 @@ def _action(act: Act) -> str:
 
 
 def _templates(flow: Flow) -> Iterable[str]:
-    """Return the patterns a flow is about; a row over a whole stream names it by wildcards."""
+    """Return the patterns a flow is about; a row over a whole stream is about all it keeps."""
     known = {SubjectTemplate(pattern).wildcard: pattern for pattern in _events_by_subject()}
-    if flow.act is Act.READ_STREAM and flow.stream:
+    kept = {
+        arrival: subject
+        for stream in STREAMS
+        for arrival, subject in zip(stream.arrivals, stream.subjects, strict=True)
+    }
+    wildcard = kept.get(flow.subject.wildcard, flow.subject.wildcard)
+    if flow.stream and wildcard not in known:
         return [known[subject] for subject in flow.stream.subjects]
-    return [known.get(flow.subject.wildcard, flow.subject.pattern)]
+    return [known.get(wildcard, flow.subject.pattern)]
 
 
 def _operation(role: Role, action: str, pattern: str, acts: Sequence[Act]) -> Json:
@@ -219,8 +229,13 @@ def _operation(role: Role, action: str, pattern: str, acts: Sequence[Act]) -> Js
             }
             return operation
     events = _events_by_subject()[pattern]
-    if action == "send":
+    if action == "send" and role is not Role.INTAKE:  # which passes on what others write
         events = [event for event in events if role in WRITERS[event.writer]]
+    if {Act.ASK, Act.ANSWER} & set(acts):
+        operation["reply"] = {
+            "channel": {"$ref": f"#/channels/{_INBOX}"},
+            "messages": _of_channel(_INBOX, [reply.__name__ for reply in _OF_INTAKE]),
+        }
     operation["messages"] = _of_channel(name, [event.type for event in events])
     return operation
 
@@ -231,11 +246,6 @@ def _of_channel(channel: str, messages: Iterable[str]) -> list[Json]:
 
 def _messages() -> Json:
     messages = {event.type: _event_message(event) for event in catalog().values()}
-    messages[_EMPTY] = {
-        "contentType": "application/json",
-        "summary": "An empty object: the subject says it all.",
-        "payload": {"type": "object"},
-    }
     for contract in _contracts():
         messages[contract.__name__] = {
             "contentType": "application/json",
@@ -265,9 +275,12 @@ def _event_message(event: EventClass) -> Json:
 
 
 def _contracts() -> list[type[Contract]]:
-    bodies = [request.body for request in _REQUESTS if request.body]
-    replies = [reply for request in _REQUESTS for reply in request.replies]
-    return list(dict.fromkeys([*bodies, *replies]))
+    bodies = [request.body for request in _REQUESTS]
+    return list(dict.fromkeys([*bodies, *_replies()]))
+
+
+def _replies() -> list[type[Contract]]:
+    return [*(reply for request in _REQUESTS for reply in request.replies), *_OF_INTAKE]
 
 
 def _schemas() -> Json:

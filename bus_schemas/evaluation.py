@@ -18,7 +18,15 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from bus_schemas.encoding import lp
 from bus_schemas.errors import ContractError, Refused
 from bus_schemas.event import Contract
-from bus_schemas.fields import CounterFromZero, EpochId, Key32, Reason, ServerId, Signature
+from bus_schemas.fields import (
+    CounterFromZero,
+    EpochId,
+    Key32,
+    KeyFingerprint,
+    Reason,
+    ServerId,
+    Signature,
+)
 from bus_schemas.keys import sign, verify
 from bus_schemas.oprf import MAX_ELEMENTS
 from bus_schemas.sealed import ENC_LENGTH, SUITE
@@ -31,7 +39,7 @@ _SIGNATURE_LENGTH = 64
 
 Bytes32 = Annotated[bytes, Field(min_length=32, max_length=32)]
 Nonce = Bytes32
-"""Issued by the evaluator, good for one request: freshness without clocks."""
+"""Issued by the evaluator, good until its state of the server changes (`nonces`)."""
 
 
 class ChallengeRequest(Contract, extra="forbid"):
@@ -56,8 +64,8 @@ class UnlockRequest(Contract, extra="forbid"):
     """Blinded x_g, then blinded x_{g+1}."""
     preimage: Annotated[Bytes32, Field(repr=False)]
     """s_g; SHA-256 of it under its domain is the chk_g that the evaluator keeps."""
-    next_check: Bytes32
-    """chk_{g+1}."""
+    next_preimage: Annotated[Bytes32, Field(repr=False)]
+    """s_{g+1}: a start that was begun is gone on with only by who holds its next share."""
     nonce: Nonce
 
 
@@ -69,6 +77,8 @@ class CommitRequest(Contract, extra="forbid"):
     """The new generation."""
     preimage: Annotated[Bytes32, Field(repr=False)]
     """s_g of the new generation: only who holds the new share can commit it."""
+    owner_pins: Annotated[tuple[KeyFingerprint, ...], Field(max_length=64)]
+    """Owner keys pinned on the server: whose approval of a restored disk it would take."""
     nonce: Nonce
 
 
@@ -111,6 +121,7 @@ class ChallengeReply(Contract):
 
     reply: Literal["challenge"] = "challenge"
     nonce: Nonce
+    """Nobody vouches for it: a forged one costs the server another question."""
 
 
 class KeysReply(Contract):
@@ -123,6 +134,8 @@ class KeysReply(Contract):
     """Of each k_epoch in use."""
     current_epoch: EpochId
     signature: Signature
+    nonce: Nonce | None = None
+    """For the next request, to save a `challenge`; not signed."""
 
     @model_validator(mode="after")
     def _current_is_listed(self) -> Self:
@@ -137,6 +150,8 @@ class EvaluationReply(Contract):
     reply: Literal["evaluation"] = "evaluation"
     evaluation: Annotated[bytes, Field(max_length=96 * MAX_ELEMENTS)]
     """Proof and element for each blinded element, in order; see `oprf`."""
+    nonce: Nonce | None = None
+    """For the next request, to save a `challenge`."""
 
 
 class CommitReply(Contract):
@@ -145,6 +160,8 @@ class CommitReply(Contract):
     reply: Literal["commit"] = "commit"
     incarnation: CounterFromZero
     """How often this server has been unlocked."""
+    nonce: Nonce | None = None
+    """For the next request, to save a `challenge`."""
 
 
 class RefusalReply(Contract):
@@ -232,14 +249,16 @@ def sign_keys(
     unlock_public_key: bytes,
     fingerprint_public_keys: dict[str, bytes],
     current_epoch: str,
+    nonce: bytes | None = None,
 ) -> KeysReply:
-    """Return the evaluator's answer to `keys`."""
+    """Return the evaluator's answer to `keys`; the signature leaves *nonce* out."""
     parts = _key_parts(server_id, unlock_public_key, fingerprint_public_keys, current_epoch)
     return KeysReply(
         unlock_public_key=unlock_public_key,
         fingerprint_public_keys=fingerprint_public_keys,
         current_epoch=current_epoch,
         signature=sign(evaluator_key, KEYS_DOMAIN, *parts),
+        nonce=nonce,
     )
 
 

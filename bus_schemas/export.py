@@ -1,4 +1,4 @@
-"""Everything that is written from the classes: schemas, AsyncAPI, streams, the event catalogue.
+"""Everything written from the classes: schemas, AsyncAPI, streams, event catalogue, permissions.
 
 Pure: the documents are texts by their path in the repository; `__main__` writes and compares.
 """
@@ -10,6 +10,7 @@ from typing import Any
 from bus_schemas.asyncapi import asyncapi
 from bus_schemas.catalog import HISTORY, EventClass, catalog
 from bus_schemas.json_schemas import event_schema
+from bus_schemas.permissions_page import permissions_page
 from bus_schemas.streams import STREAMS, stream_of
 
 SCHEMAS = "docs/schemas"
@@ -37,6 +38,7 @@ def documents() -> dict[str, str]:
         f"{SCHEMAS}/index.json": _json(_index()),
         "docs/asyncapi.json": _json(asyncapi()),
         "docs/events.md": _events_page(),
+        "docs/permissions.md": permissions_page(),
         "deploy/nats/streams.json": _json([stream.configuration() for stream in STREAMS]),
     }
 

@@ -13,7 +13,8 @@ from types import MappingProxyType
 from bus_schemas import requests
 from bus_schemas.catalog import catalog
 from bus_schemas.event import Writer
-from bus_schemas.streams import BANNERS, CONFIG, HEALTH, LEDGER, PARKED, RATCHET, Stream
+from bus_schemas.intake import admitted
+from bus_schemas.streams import BANNERS, CONFIG, HEALTH, LEDGER, PARKED, RATCHET, STREAMS, Stream
 from bus_schemas.subjects import SubjectTemplate
 
 API = "$JS.API"
@@ -39,6 +40,7 @@ class Role(StrEnum):
 
     SETUP = "setup"
     ISSUER = "issuer"
+    INTAKE = "intake"
     CONFIG = "config"
     EVALUATOR = "evaluator"
     FINGERPRINT = "fingerprint"
@@ -119,22 +121,34 @@ _LEDGER_READERS = (Role.CONFIG, Role.EVALUATOR, Role.FINGERPRINT, Role.HEALTH, R
 
 
 def _stores() -> list[Flow]:
-    """One row per event family and writer, taken from the event classes themselves."""
-    rows: dict[tuple[Role, str], Flow] = {}
+    """Return the rows of each event family and writer, taken from the event classes themselves."""
+    by_intake = {s for stream in STREAMS for s in stream.through_intake}
+    rows: dict[Flow, None] = {}
     for cls in catalog().values():
         for role in WRITERS[cls.writer]:
-            rows[role, cls.template.pattern] = Flow(role, Act.STORE, cls.template)
-    return list(rows.values())
+            through = cls.template.wildcard in by_intake
+            direct = [Flow(role, Act.STORE, cls.template)]
+            rows |= dict.fromkeys(_admission(role, cls.template) if through else direct)
+    return list(rows)
+
+
+def _admission(role: Role, subject: SubjectTemplate) -> list[Flow]:
+    """*role* has its facts on *subject* stored by the intake, which counts them (ADR-18)."""
+    return [
+        Flow(role, Act.ASK, subject),
+        Flow(Role.INTAKE, Act.ANSWER, subject),
+        Flow(Role.INTAKE, Act.STORE, SubjectTemplate(admitted(subject.pattern))),
+    ]
 
 
 def _whole(stream: Stream, *roles: Role) -> list[Flow]:
-    """*roles* read all of *stream*, woken by its subjects."""
+    """*roles* read all of *stream*, woken by what it tells."""
     return [
         flow
         for role in roles
         for flow in (
             Flow(role, Act.READ_STREAM, SubjectTemplate(">"), stream),
-            *(Flow(role, Act.NUDGE, SubjectTemplate(s), stream) for s in stream.subjects),
+            *(Flow(role, Act.NUDGE, SubjectTemplate(s), stream) for s in stream.nudges),
         )
     ]
 
@@ -163,6 +177,8 @@ def flows() -> tuple[Flow, ...]:
         Flow(Role.DOOR, Act.ASK, requests.TOKEN),
         Flow(Role.ENROLLING, Act.ASK, requests.ENROL),
         Flow(Role.EVALUATOR, Act.ANSWER, requests.EVALUATE),
+        Flow(Role.API, Act.ASK, requests.APPROVE),
+        Flow(Role.EVALUATOR, Act.ANSWER, requests.APPROVE),
         Flow(Role.ISSUER, Act.ANSWER, requests.TOKEN),
         Flow(Role.ISSUER, Act.ANSWER, requests.ENROL),
         Flow(Role.CONFIG, Act.READ_LAST, config, CONFIG),

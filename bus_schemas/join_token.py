@@ -12,7 +12,7 @@ from bus_schemas.encoding import from_base64url, to_base64url
 from bus_schemas.errors import Refused
 from bus_schemas.event import Contract
 from bus_schemas.fields import OwnerId, ServerId
-from bus_schemas.requests import Jwt
+from bus_schemas.requests import EvaluatorKeys, Jwt
 from bus_schemas.secret_fields import SecretField, reveal_json
 
 PREFIX: Final = "byok-join-1."
@@ -31,9 +31,12 @@ class JoinToken(Contract, extra="forbid"):
     secret: SecretField
     """256 random bits as base64url; single use, an hour. The platform keeps its hash only."""
     jwt: Jwt
-    """NATS user JWT that reaches `byok.v1.enrol` and nothing else, an hour."""
+    """NATS user JWT that reaches `byok.v1.enrol.<its name>` and nothing else, an hour."""
     seed: SecretField
     """The nkey seed (`SU…`) of that JWT."""
+    evaluator: EvaluatorKeys
+    """Pinned by the server. It comes by way of people's hands and not from the issuer, which
+    answers on the bus and could hand out keys of its own."""
 
     def encode(self) -> str:
         """Return the token *with its secrets*, to be printed once."""

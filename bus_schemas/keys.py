@@ -46,15 +46,16 @@ KeyId = Annotated[
 
 def owner_fingerprint(owner_public_key: bytes) -> str:
     """Return what an owner types on a server's console to pin this Ed25519 key."""
-    return _fingerprint("byok/owner/v1", lp(owner_public_key))
+    return short_digest("byok/owner/v1", lp(owner_public_key))
 
 
 def server_fingerprint(server_id: str, identity_public_key: bytes) -> str:
     """Return what `byok-vps fingerprint` prints and the owner compares before sealing."""
-    return _fingerprint("byok/server/v1", lp(server_id) + lp(identity_public_key))
+    return short_digest("byok/server/v1", lp(server_id) + lp(identity_public_key))
 
 
-def _fingerprint(domain: str, rest: bytes) -> str:
+def short_digest(domain: str, rest: bytes) -> str:
+    """Return the 20 base32 characters (100 bits) that people read to each other."""
     digest = hashlib.sha256(domain.encode() + b"\0" + rest).digest()
     return base64.b32encode(digest)[:_FINGERPRINT_LENGTH].decode("ascii")
 

@@ -1,7 +1,8 @@
 """Every JetStream stream, declared once; `deploy/nats/streams.json` is generated from here.
 
 Streams that servers write to leave rollup, message TTL, schedules, counters and atomic batches
-off: with rollup allowed, one server's header would erase everybody's facts.
+off: with rollup allowed, one server's header would erase everybody's facts. Into the ledger servers
+do not write at all: the intake does (ADR-18).
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 from bus_schemas.catalog import catalog
 from bus_schemas.envelope import MAX_BYTES
+from bus_schemas.intake import ADMITTED, admitted
 
 _DAY = 24 * 3600
 _GIB = 1024**3
@@ -29,12 +31,16 @@ class Stream:
     forgets_when_full: bool = False
     """Drop the oldest message rather than refuse the new one. Never for what is somebody's state:
     one owner's flood would push out another's document, or the ratchet that refuses an old disk."""
+    through_intake: tuple[str, ...] = ()
+    """Those of *subjects* that servers may not publish on to the stream; the intake does."""
+    followed: bool = False
+    """Whether readers wait at its end: each stored message is told, by its headers, on `nudges`."""
 
     def configuration(self) -> dict[str, Any]:
         """Return the JetStream API's stream configuration (durations in nanoseconds)."""
         return {
             "name": self.name,
-            "subjects": list(self.subjects),
+            "subjects": list(self.arrivals),
             "retention": "limits",
             "storage": "file",
             "discard": "old" if self.forgets_when_full else "new",
@@ -53,7 +59,33 @@ class Stream:
             "allow_batched": False,
             "deny_delete": True,
             "deny_purge": not self.may_purge,
+            **self._transform(),
+            **self._republish(),
         }
+
+    def _transform(self) -> dict[str, Any]:
+        if not self.through_intake:
+            return {}
+        return {"subject_transform": {"src": f"{ADMITTED}>", "dest": "byok.v1.>"}}
+
+    def _republish(self) -> dict[str, Any]:
+        if not self.followed:
+            return {}
+        [told] = self.nudges
+        return {"republish": {"src": "byok.v1.>", "dest": told, "headers_only": True}}
+
+    @property
+    def arrivals(self) -> tuple[str, ...]:
+        """What nats-server listens on for it; stored under *subjects*, in the same order."""
+        return tuple(admitted(s) if s in self.through_intake else s for s in self.subjects)
+
+    @property
+    def nudges(self) -> tuple[str, ...]:
+        """What a reader listens on to learn that there is more to read.
+
+        Of a followed stream it is what nats-server says *after* it has stored a message.
+        """
+        return (f"byok.v1.stored.{self.token}.>",) if self.followed else self.subjects
 
     @property
     def token(self) -> str:
@@ -62,7 +94,7 @@ class Stream:
 
     def owns(self, subject_filter: str) -> bool:
         """Whether messages on *subject_filter* are kept by this stream."""
-        return subject_filter in self.subjects
+        return subject_filter in {*self.subjects, *self.arrivals}
 
 
 CONFIG = Stream(
@@ -91,6 +123,8 @@ LEDGER = Stream(
     ),
     max_age_seconds=400 * _DAY,
     max_bytes=16 * _GIB,
+    through_intake=("byok.v1.fingerprint.*", "byok.v1.reported.*"),
+    followed=True,
 )
 HEALTH = Stream(
     "BYOK_HEALTH",
@@ -99,6 +133,7 @@ HEALTH = Stream(
     1 * _GIB,
     max_per_subject=1,
     forgets_when_full=True,
+    followed=True,
 )
 BANNERS = Stream(
     "BYOK_BANNERS",
@@ -107,9 +142,17 @@ BANNERS = Stream(
     4 * _GIB,
     max_per_subject=64,
     forgets_when_full=True,
+    followed=True,
 )
 # Full of one tenant's rubbish, it must not hold up the outboxes that pointers leave through.
-PARKED = Stream("BYOK_PARKED", ("byok.v1.parked.*",), 90 * _DAY, 1 * _GIB, forgets_when_full=True)
+PARKED = Stream(
+    "BYOK_PARKED",
+    ("byok.v1.parked.*",),
+    90 * _DAY,
+    1 * _GIB,
+    forgets_when_full=True,
+    followed=True,
+)
 RATCHET = Stream("BYOK_RATCHET", ("byok.v1.ratchet.*",), 0, 1 * _GIB, max_per_subject=1)
 
 STREAMS = (CONFIG, LEDGER, HEALTH, BANNERS, PARKED, RATCHET)

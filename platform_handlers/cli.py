@@ -17,8 +17,10 @@ from platform_handlers.settings import Settings
 _COMMANDS: Final = {
     "init": "platform_handlers.provisioning.cli:init",
     "owner": "platform_handlers.provisioning.cli:owner",
-    "server": "platform_handlers.provisioning.cli:server",
+    "server": "platform_handlers.process.server_cli:server",
     "nats": "platform_handlers.authority.cli:nats",
+    "ca": "platform_handlers.trust.cli:ca",
+    "doctor": "platform_handlers.doctor.cli:doctor",
     "evaluator": "platform_handlers.evaluator.cli:evaluator",
     "platform": "platform_handlers.process.cli:platform",
     "subscriber": "platform_handlers.subscriber.cli:subscriber",

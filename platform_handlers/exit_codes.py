@@ -19,14 +19,23 @@ _BY_ERROR: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
     (StreamError, ExitCode.UNAVAILABLE),
     (DemoFailed, ExitCode.UNAVAILABLE),
     (StorageFull, ExitCode.TRY_AGAIN),
-    (NotYetVerified, ExitCode.TRY_AGAIN),
+    (NotYetVerified, ExitCode.NEGATIVE),
     (Conflict, ExitCode.TRY_AGAIN),
     (BusDenied, ExitCode.DENIED),
     (PermissionError, ExitCode.DENIED),
     (Refused, ExitCode.DENIED),
     (OSError, ExitCode.TRY_AGAIN),  # a full disk, a port that is taken
 )
-_SETTINGS: Final = frozenset({"not_initialised", "bus_unknown", "bad_credentials_file"})
+_SETTINGS: Final = frozenset(
+    {
+        "not_initialised",
+        "bus_unknown",
+        "bad_credentials_file",
+        "store_locked",
+        "ca_damaged",
+        "ca_key_lost",
+    }
+)
 """Refusals that mean a wrong setting, not a denied wish."""
 
 

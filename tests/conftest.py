@@ -23,10 +23,12 @@ pytest_plugins = ("tests.claims",)
 
 @dataclass
 class Platform:
-    """A fresh installation with its nats-server running and its streams made."""
+    """A fresh installation: nats-server runs, the streams are made, servers' facts are taken in."""
 
     installation: Installation
     server: NatsServer
+    later: float = 0.0
+    """Seconds by which the intake's clock is put forward."""
     _open: list[Bus] = field(default_factory=list)
 
     async def bus(self, role: Role, name: str | None = None, *, tags: tuple[str, ...] = ()) -> Bus:
@@ -63,7 +65,8 @@ async def platform(installation: Installation, tmp_path: Path) -> AsyncIterator[
     running = Platform(installation, server)
     try:
         await make_streams(await running.bus(Role.SETUP))
-        await Intake(await running.bus(Role.INTAKE)).listen()
+        clock = lambda: time.monotonic() + running.later  # noqa: E731 (one line, used once)
+        await Intake(await running.bus(Role.INTAKE), clock).listen()
         yield running
     finally:
         await running.close()

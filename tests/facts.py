@@ -1,6 +1,7 @@
 """Facts for tests: short words for what servers, owners and the platform put on the ledger."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -16,10 +17,15 @@ from bus_schemas.events import (
     FingerprintObserved,
     FingerprintRenewed,
     FingerprintRetired,
+    PinsChanged,
     ServerDeprovisioned,
     ServerProvisioned,
+    ServerReenrolled,
     ServerRevoked,
     StatusChanged,
+    UnlockAnswered,
+    UnlockApproved,
+    UnlockRefused,
 )
 from bus_schemas.events.fingerprint import HeldRevision
 from bus_schemas.events.health import Transition
@@ -33,6 +39,16 @@ from platform_handlers.fingerprint.store import cause_of
 NKEY = "U" + "A" * 55
 ROTATION = "00000000-0000-7000-8000-000000000000"
 BEGIN = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def nkey(machine: int) -> str:
+    """Return the public nkey of a server's first, second or later machine (2 to 7)."""
+    return NKEY if machine == 1 else "U" + str(machine) * 55
+
+
+def pin(name: str) -> str:
+    """Return an owner key's fingerprint that shows its name, one or more of A to Z."""
+    return (name * 20)[:20]
 
 
 def tag(name: str) -> str:
@@ -121,6 +137,40 @@ class Ledger:
     def deprovisioned(self, server_id: str, owner_id: str) -> Fact:
         """A server is gone."""
         return self.add(ServerDeprovisioned(server_id=server_id, owner_id=owner_id, reason="sold"))
+
+    def reenrolled(self, server_id: str, owner_id: str, machine: int = 2) -> Fact:
+        """Another machine has taken a server's place."""
+        return self.add(
+            ServerReenrolled(
+                server_id=server_id,
+                owner_id=owner_id,
+                nkey=nkey(machine),
+                identity_key=bytes(32),
+            )
+        )
+
+    def pinned(self, server_id: str, names: Iterable[str]) -> Fact:
+        """A server tells which owner keys it obeys; of a text, each letter is one."""
+        return self.add(
+            PinsChanged(
+                server_id=server_id,
+                incarnation=1,
+                n=self._next(server_id),
+                pinned=tuple(map(pin, names)),
+            )
+        )
+
+    def refused(self, server_id: str, reason: str = "stale_generation") -> Fact:
+        """The evaluator refused to unlock."""
+        return self.add(UnlockRefused(server_id=server_id, reason=reason))
+
+    def approved(self, server_id: str) -> Fact:
+        """The owner let a copy of a server unlock."""
+        return self.add(UnlockApproved(server_id=server_id, signer=bytes(32)))
+
+    def answered(self, server_id: str, incarnation: int) -> Fact:
+        """The evaluator gave its half for a start."""
+        return self.add(UnlockAnswered(server_id=server_id, incarnation=incarnation))
 
     def ticked(self, minutes: int = 1) -> Fact:
         """The clock moved on by so many *minutes*, in one fact."""

@@ -19,6 +19,7 @@ OWNER_OF = {
     "initech-0": "initech",
 }
 SERVERS = sorted(OWNER_OF)
+REFUSALS = ["stale_generation"] * 3 + ["too_many_unlocks"]
 TAGS = {
     "k1": (Basis.API_KEY, Strength.SECRET),
     "k2": (Basis.API_KEY, Strength.SECRET),
@@ -131,6 +132,23 @@ def condition(world: World, dice: Random) -> None:
     what()
 
 
+def trust(world: World, dice: Random) -> None:
+    """Somebody changes whom a server obeys, or another copy of it is noticed, or it is replaced."""
+    server_id = dice.choice(SERVERS)
+    owner_id = OWNER_OF[server_id]
+    what: Callable[[], object] = dice.choice(
+        [
+            lambda: world.ledger.pinned(server_id, dice.choice(["A", "A", "B", "AB", "AC", ""])),
+            lambda: world.ledger.pinned(server_id, dice.choice(["A", "A", "B", "AB", "AC", ""])),
+            lambda: world.ledger.refused(server_id, dice.choice(REFUSALS)),
+            lambda: world.ledger.status(server_id, owner_id, Transition.CLONED),
+            lambda: world.ledger.approved(server_id),
+            lambda: world.ledger.reenrolled(server_id, owner_id, dice.choice([2, 3])),
+        ]
+    )
+    what()
+
+
 def dismiss(world: World, dice: Random) -> None:
     """Somebody dismisses a banner, perhaps as it was, perhaps not theirs."""
     if world.told:
@@ -159,5 +177,10 @@ def refresh(world: World, dice: Random) -> None:
 
 
 HAPPENINGS = (
-    [observe] * 12 + [retire] * 2 + [renew, tick, end, condition, undo, repeat] + ([dismiss] * 3)
+    [observe] * 12
+    + [retire] * 2
+    + [renew, tick, end, condition, undo, repeat]
+    + [dismiss] * 3
+    + [trust] * 2
 )
+ABOUT_MACHINES = [trust] * 8 + [dismiss] * 4 + [undo, end, condition, repeat, observe]

@@ -1,30 +1,38 @@
 """Builds the server's agent and runs it until it is told to stop."""
 
 import asyncio
+import contextlib
 import signal
 from dataclasses import dataclass
+from enum import StrEnum
 
 import structlog
 
-from bus_schemas.errors import ContractError
 from bus_schemas.events.health import REPORT_INTERVAL_SECONDS
-from bus_schemas.transport.back_off import BackOff
-from bus_schemas.transport.target import BusDenied, BusUnavailable
+from bus_schemas.transport.pulse import Pulse, tell_ready, tell_status, watched
+from bus_schemas.transport.service_manager import from_environment
 from vps_runtime.announcer import Announcer
 from vps_runtime.config.reconciler import Reconciler
+from vps_runtime.config.watch import OrderWatch
 from vps_runtime.connection.link import Link
+from vps_runtime.connection.standing import Standing
 from vps_runtime.connection.tokens import TokenStore
+from vps_runtime.facts.store import Facts
 from vps_runtime.fingerprint.tags import Tags
 from vps_runtime.health.reporter import Reporter
+from vps_runtime.orders.obey import LockOrdered, Orders
 from vps_runtime.state import StateFolder
-from vps_runtime.unlock.boot import unlock
+from vps_runtime.unlock.boot import keep_pins, unlock
 from vps_runtime.unlock.evaluator import Evaluator
 from vps_runtime.unlocked import UnlockedServer
 
 _log = structlog.get_logger(__name__)
 
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 60.0
+_LAST_WORD_SECONDS = 5.0
+_STUCK_SECONDS = 300.0
+"""A task that took no step for so long is stuck (`pulse`); the longest back-off is 90 s."""
+_STUCK_READER_SECONDS = 600.0
+"""The same for who looks at the desired document, which without a nudge takes up to 270 s."""
 
 
 @dataclass(frozen=True)
@@ -35,43 +43,102 @@ class AgentOptions:
     """Between two health reports."""
 
 
-async def run_until_stopped(state: StateFolder, options: AgentOptions) -> None:
-    """Run the agent until SIGTERM or SIGINT; both end it cleanly.
+class Ending(StrEnum):
+    """Why the agent ended."""
+
+    STOPPED = "stopped"
+    """A signal, or whoever started it."""
+    LOCKED = "locked"
+    """An order: start a process in place of this one, whose memory then has no key."""
+
+
+async def run_until_stopped(state: StateFolder, options: AgentOptions) -> Ending:
+    """Run the agent until SIGTERM or SIGINT, which end it cleanly, or until it is locked.
 
     Raises NotEnrolled, AlreadyRunning, Refused (the unlock was turned down), DiskFull,
     StorageFull, OSError.
     """
-    loop = asyncio.get_running_loop()
+    loop, manager = asyncio.get_running_loop(), from_environment()
     state.read_settings()  # first: without them there is no folder to lock
-    with state.lock():
-        agent = loop.create_task(_run(state, options), name="agent")
+    with state.lock(), Pulse(manager).watching():
+        agent = loop.create_task(_until_locked(state, options), name="agent")
+
+        def stop() -> None:
+            manager.stopping()
+            agent.cancel()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, agent.cancel)
+            loop.add_signal_handler(number, stop)
         try:
-            await agent
+            return await agent
         except asyncio.CancelledError:
             caller = asyncio.current_task()
             if caller and caller.cancelling():  # not a signal: somebody cancelled us
                 raise
             _log.info("stopped")
+    return Ending.STOPPED
+
+
+async def _until_locked(state: StateFolder, options: AgentOptions) -> Ending:
+    """Run until an order locks this server; nothing else ends it without an error."""
+    try:
+        await _run(state, options)
+    except* LockOrdered:
+        _log.warning("ends_to_lock")
+    return Ending.LOCKED
 
 
 async def _run(state: StateFolder, options: AgentOptions) -> None:
     settings, identity = state.read_settings(), state.read_identity()
-    link = Link(state.target(), settings.server_id, TokenStore(state))
-    await _open(link)
+    standing = Standing(state.turned_away)
+    link = Link(state.target(), settings.server_id, TokenStore(state), standing=standing)
+    tell_status("waiting for the platform")
+    link.begin()
     try:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(link.keep(), name="link")
+            keeping = watched("link", link.keep(), within=_STUCK_SECONDS)  # the beat, every second
+            tasks.create_task(keeping, name="link")
+            await _while_locked(link, state, options)
+            await link.bus.client()  # however long it takes; the link says what is wrong
+            tell_status("waiting for the evaluator to unlock")
             evaluator = Evaluator(link.bus, identity, state.read_evaluator())
-            unlocked = await unlock(state, settings.server_id, evaluator)
-            server = await UnlockedServer.open(state, unlocked)
-            try:
-                await _serve(link, server, evaluator, options)
-            finally:
-                await server.facts.close()
+            unlocking = unlock(state, settings.server_id, evaluator)
+            unlocked = await watched("unlock", unlocking, within=_STUCK_SECONDS, needs=link.bus)
+            _log.info("root_key_held", how=unlocked.root_key.protection)
+            with unlocked.root_key:  # wiped, however this ends
+                server = await UnlockedServer.open(state, unlocked)
+                try:
+                    await _serve(link, server, evaluator, options)
+                finally:
+                    await server.facts.close()
     finally:
         await link.close()
+
+
+async def _while_locked(link: Link, state: StateFolder, options: AgentOptions) -> None:
+    """Return at once, or after the owner's order has lifted the lock. Nothing is unlocked here."""
+    settings = state.read_settings()
+    facts = await Facts.open(state.outbox, settings.server_id)
+    orders = Orders(state, facts)
+    try:
+        if not orders.locked:
+            return
+        _log.warning("locked", server=settings.server_id)
+        tell_ready(f"{settings.server_id} is locked by an order")
+        async with asyncio.TaskGroup() as tasks:
+            beside = [
+                tasks.create_task(facts.pump(link.bus), name="outbox"),
+                tasks.create_task(Reporter(link.bus, facts, options.health_seconds).run()),
+            ]
+            await OrderWatch(link.bus, settings, orders).until_unlocked()
+            with contextlib.suppress(TimeoutError):  # what is left is sent after the unlock
+                async with asyncio.timeout(_LAST_WORD_SECONDS):
+                    await facts.sent()
+            for task in beside:
+                task.cancel()
+        _log.info("lock_lifted", server=settings.server_id)
+    finally:
+        await facts.close()
 
 
 async def _serve(
@@ -80,30 +147,40 @@ async def _serve(
     tags = Tags(evaluator, server.credentials, server.facts)
     announcer = Announcer(server, tags)
     reconciler = Reconciler(link.bus, server, announcer)
-    announcer.on_pins_changed(reconciler.nudge)
-    reporter = Reporter(link.bus, server, options.health_seconds)
+    pins_changed = asyncio.Event()
+
+    def pins_are_new() -> None:
+        reconciler.nudge()
+        pins_changed.set()
+
+    announcer.on_pins_changed(pins_are_new)
+    reporter = Reporter(
+        link.bus,
+        server.facts,
+        options.health_seconds,
+        held=lambda: tuple(server.credentials.current.values()),
+    )
+    orders = Orders(server.state, server.facts, pins_are_new)
+    watch = OrderWatch(link.bus, server.settings, orders)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(server.facts.pump(link.bus), name="outbox")
-        tasks.create_task(announcer.run(), name="announcer")
-        tasks.create_task(reconciler.run(), name="reconciler")
-        tasks.create_task(reporter.run(), name="health")
+        reports_late = 3 * options.health_seconds + _STUCK_SECONDS
+        for name, work, within in (
+            ("outbox", server.facts.pump(link.bus), _STUCK_SECONDS),
+            ("announcer", announcer.run(), _STUCK_SECONDS),
+            ("reconciler", reconciler.run(), _STUCK_READER_SECONDS),
+            ("orders", watch.run(), _STUCK_READER_SECONDS),
+            ("health", reporter.run(), reports_late),
+        ):
+            tasks.create_task(watched(name, work, within=within, needs=link.bus), name=name)
+        keeping = keep_pins(server.state, server.settings.server_id, evaluator, pins_changed)
+        tasks.create_task(keeping, name="pins")
         _log.info(
             "ready",
             server=server.settings.server_id,
             incarnation=server.facts.incarnation,
             slots=len(server.credentials.current),
         )
-
-
-async def _open(link: Link) -> None:
-    """Get a working token if need be, however long the issuer is away."""
-    back_off = BackOff(first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
-    while True:
-        try:
-            await link.open()
-        except (BusUnavailable, BusDenied, ContractError) as error:
-            pause = back_off.pause()
-            _log.warning("door_waits", error=str(error), seconds=round(pause, 1))
-            await asyncio.sleep(pause)
-        else:
-            return
+        tell_ready(
+            f"{server.settings.server_id} is unlocked (start {server.facts.incarnation}),"
+            f" {len(server.credentials.current)} slots held"
+        )

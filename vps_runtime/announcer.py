@@ -66,15 +66,19 @@ class Announcer:
     async def run(self) -> None:
         """Tell for ever; cancel to stop. Trouble is retried with jittered back-off."""
         back_off = BackOff(first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
+        said = ""
         while True:
             self._wake.clear()
             pause = _LOOK_SECONDS
             try:
                 await self.catch_up()
                 back_off.over()
+                said = ""
             except (ByokError, OSError) as error:
                 pause = back_off.pause()
-                _log.warning("announcer_waits", error=str(error), seconds=round(pause, 1))
+                if said != str(error):
+                    said = str(error)
+                    _log.warning("announcer_waits", error=said)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()

@@ -2,39 +2,33 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import click
 import structlog
 
 from bus_schemas.exit_codes import ExitCode, root_cause
+from bus_schemas.fields import at_utc
+from bus_schemas.finding import well
 from bus_schemas.join_token import MAX_LENGTH, JoinToken
 from bus_schemas.keys import fingerprint_typed, in_fours
 from bus_schemas.transport.logs import log_to_stderr
 from bus_schemas.transport.private_process import forbid_dumps
-from vps_runtime.agent import AgentOptions, run_until_stopped
-from vps_runtime.doctor import Grade, examine
+from vps_runtime.agent import AgentOptions, Ending, run_until_stopped
+from vps_runtime.doctor import examine, held_words
 from vps_runtime.enrolment.join import join as enrol
-from vps_runtime.enrolment.pins import read_pins, write_pins
+from vps_runtime.enrolment.pins import change_pins, read_pins
 from vps_runtime.exit_codes import exit_code, sentence
-from vps_runtime.state import DEFAULT_FOLDER, StateFolder
+from vps_runtime.recovery.cli import recover, recovery_code
+from vps_runtime.state import StateFolder
+from vps_runtime.state_option import state_option as _state_option
 from vps_runtime.status import read_status
 
 _log = structlog.get_logger(__name__)
-
-_state_option = click.option(
-    "--state",
-    "folder",
-    envvar="BYOK_VPS_STATE",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_FOLDER,
-    show_default=True,
-    show_envvar=True,
-    help="Folder of this server's state.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,6 +57,7 @@ def join(folder: Path, owner: str, token_file: TextIO | None) -> None:
         raise click.UsageError(
             "the join token is no argument: others could read it; it is asked for"
         )
+    forbid_dumps()
     fingerprint = fingerprint_typed(owner)
     token = JoinToken.decode(_read_token(token_file))
     identity = asyncio.run(enrol(StateFolder(folder.absolute()), token, fingerprint))
@@ -104,7 +99,7 @@ def trust_add(folder: Path, fingerprint: str) -> None:
     state = StateFolder(folder)
     state.read_settings()
     parsed = fingerprint_typed(fingerprint)
-    write_pins(state.pins, read_pins(state.pins).with_key(parsed))
+    change_pins(state.pins, lambda pins: pins.with_key(parsed))
     click.echo(f"{parsed} is obeyed from now on.")
 
 
@@ -126,8 +121,7 @@ def trust_rm(folder: Path, fingerprint: str) -> None:
     state = StateFolder(folder)
     state.read_settings()
     parsed = fingerprint_typed(fingerprint)
-    pins = read_pins(state.pins).without_key(parsed)
-    write_pins(state.pins, pins)
+    pins = change_pins(state.pins, lambda pins: pins.without_key(parsed))
     click.echo(f"{parsed} is no longer obeyed; {len(pins.pinned)} left.")
 
 
@@ -145,7 +139,19 @@ def trust_rm(folder: Path, fingerprint: str) -> None:
 def run(folder: Path, health_seconds: float) -> None:
     """Run the agent: unlock, take credentials in, tell what is held. SIGTERM ends it."""
     forbid_dumps()
-    asyncio.run(run_until_stopped(StateFolder(folder), AgentOptions(health_seconds)))
+    ending = asyncio.run(run_until_stopped(StateFolder(folder), AgentOptions(health_seconds)))
+    if ending is Ending.LOCKED:
+        _start_over()
+
+
+def _start_over() -> NoReturn:
+    """Put a new process in place of this one: the kernel drops all pages, whatever was in them.
+
+    CPython cannot wipe what it copied, so nothing less would take every key out of the memory.
+    The process keeps its id; to whoever supervises it, it has not ended.
+    """
+    sys.stderr.flush()
+    os.execv(sys.executable, sys.orig_argv)  # noqa: S606 (our own command line, once more)
 
 
 @cli.command()
@@ -166,21 +172,40 @@ def status(folder: Path, *, as_json: bool) -> None:
         click.echo(json.dumps(found.as_json()))
         return
     click.echo(f"{found.server_id} (owner {found.owner_id}), {found.waiting} facts waiting")
+    if found.held is not None:
+        click.echo(held_words(found.waiting, found.held))
+    if found.refusal:
+        click.echo(f"refused as a copy ({found.refusal.reason}): {found.refusal.remedy}")
+    if found.turned_away:
+        since = at_utc(found.turned_away.since).isoformat()
+        click.echo(f"turned away by the platform since {since}: {found.turned_away.why}")
+    if found.locked:
+        click.echo("locked by a signed order: nothing is open, and no credential can be used")
     for slot in found.slots:
-        click.echo(f"{slot.slot_id}  {slot.provider}  {slot.kind}  revision {slot.revision}")
+        mark = "  stopped" if slot.slot_id in found.stopped else ""
+        click.echo(f"{slot.slot_id}  {slot.provider}  {slot.kind}  revision {slot.revision}{mark}")
     if not found.slots:
         click.echo("no credential is held")
 
 
 @cli.command()
 @_state_option
-def doctor(folder: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(folder: Path, *, as_json: bool) -> None:
     """Check the link, certificates, unlock state, pins, clock and slots; exit 1 if one is bad."""
     findings = asyncio.run(examine(StateFolder(folder)))
-    for finding in findings:
-        click.echo(str(finding))
-    if any(finding.grade is Grade.BAD for finding in findings):
+    if as_json:
+        found = [finding.as_json() for finding in findings]
+        click.echo(json.dumps({"well": well(findings), "findings": found}))
+    else:
+        for finding in findings:
+            click.echo(str(finding))
+    if not well(findings):
         raise SystemExit(ExitCode.NEGATIVE)
+
+
+cli.add_command(recovery_code)
+cli.add_command(recover)
 
 
 def run_command(arguments: Sequence[str]) -> int:

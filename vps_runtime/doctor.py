@@ -4,61 +4,54 @@ It signs in with the door token, so it never disturbs the agent's own connection
 """
 
 import asyncio
+import contextlib
 import sqlite3
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Sequence
 
-from cryptography import x509
-
-from bus_schemas.errors import ByokError
-from bus_schemas.transport.target import BusUnavailable
+from bus_schemas.authorities import read_authorities
+from bus_schemas.errors import ByokError, Refused
+from bus_schemas.fields import at_utc
+from bus_schemas.finding import Finding, Grade, clock_finding
+from bus_schemas.transport.presented import presented_certificate
+from bus_schemas.transport.target import BusDenied, BusUnavailable, TokenRefused
+from vps_runtime.connection.diagnosis import (
+    authority_finding,
+    bad_certificate,
+    certificate_findings,
+    turned_away,
+)
 from vps_runtime.connection.link import by_the_door
 from vps_runtime.connection.rules import read_claims
 from vps_runtime.connection.tokens import TokenStore
 from vps_runtime.enrolment.pins import read_pins
 from vps_runtime.exit_codes import sentence
+from vps_runtime.memory import memory_findings, read_host
 from vps_runtime.state import StateFolder
-from vps_runtime.status import Status, read_status
+from vps_runtime.status import Held, Status, read_status
+from vps_runtime.unlock.refusal import last_refusal
 from vps_runtime.vault.root_file import read_root_file
 
 _DAY = 24 * 3600
-_SKEW_WARN = 30
-_SKEW_BAD = 300
 _WAITING_WARN = 100
 
 
-class Grade(StrEnum):
-    """How a check came out."""
-
-    OK = "ok"
-    WARN = "warn"
-    BAD = "bad"
+Clock = Callable[[], float]
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line: what was checked, how it is, and what to do if it is not well."""
+async def examine(state: StateFolder, *, now: Clock = time.time) -> list[Finding]:
+    """Return all findings, worst or not; *now* is this machine's clock, in Unix seconds.
 
-    grade: Grade
-    check: str
-    detail: str
-
-    def __str__(self) -> str:
-        return f"{self.grade:<4}  {self.check:<8}  {self.detail}"
-
-
-async def examine(state: StateFolder) -> list[Finding]:
-    """Return all findings, worst or not. Raises NotEnrolled."""
+    Raises NotEnrolled.
+    """
     settings = state.read_settings()
-    now = time.time()
     findings = [
         Finding(Grade.OK, "server", f"{settings.server_id} of {settings.owner_id}"),
-        *await _link(state),
-        _certificate(state, now),
+        *await _link(state, now),
+        *await _certificates(state, now),
         _unlock(state),
         _pins(state),
+        *memory_findings(await asyncio.to_thread(read_host, state.lock_file)),
     ]
     try:
         findings += slot_findings(await read_status(state))
@@ -69,23 +62,52 @@ async def examine(state: StateFolder) -> list[Finding]:
     return findings
 
 
-async def _link(state: StateFolder) -> list[Finding]:
-    settings = state.read_settings()
+async def _link(state: StateFolder, now: Clock) -> list[Finding]:
     try:
         store = await asyncio.to_thread(TokenStore, state)
+        door_ends = store.door_claims().expires_at
+    except ByokError as error:
+        return [Finding(Grade.BAD, "link", sentence(error))]
+    return await _sign_in(state, store, door_ends, now)
+
+
+async def _sign_in(
+    state: StateFolder, store: TokenStore, door_ends: int | None, now: Clock
+) -> list[Finding]:
+    settings = state.read_settings()
+    try:
         tokens = await by_the_door(state.target(), settings.server_id, store)
         issued_at = read_claims(tokens.working).issued_at
     except BusUnavailable as error:
-        return [Finding(Grade.BAD, "link", f"{sentence(error)}; is the platform up?")]
-    except ByokError as error:
-        remedy = "ask the platform's operators, or enrol this server anew"
+        remedy = "is the platform up, and this machine's way to it open?"
         return [Finding(Grade.BAD, "link", f"{sentence(error)}; {remedy}")]
-    door_ends = store.door_claims().expires_at
+    except TokenRefused:
+        return [turned_away(settings.server_id, door_ends, now())]
+    except BusDenied as error:
+        return await _denied(state, error, now)
+    except ByokError as error:
+        if isinstance(error, Refused) and error.reason.startswith("server_"):
+            return [turned_away(settings.server_id, None, now())]
+        remedy = "ask the platform's operators"
+        return [Finding(Grade.BAD, "link", f"{sentence(error)}; {remedy}")]
     return [
         Finding(Grade.OK, "link", f"{settings.url} lets us in and renews tokens"),
-        door_finding(door_ends, time.time()),
-        skew_finding(time.time() - issued_at),
+        door_finding(door_ends, now()),
+        clock_finding(now() - issued_at, "the platform"),
     ]
+
+
+async def _denied(state: StateFolder, error: BusDenied, now: Clock) -> list[Finding]:
+    """Say why TLS failed; an expired CA has a line of its own."""
+    at = at_utc(now())
+    try:
+        trusted = read_authorities(state.ca.read_bytes())
+        shown = await presented_certificate(state.read_settings().url)
+    except (BusUnavailable, OSError, ValueError):
+        return [Finding(Grade.BAD, "link", sentence(error))]
+    if trusted[-1].not_valid_after_utc <= at:
+        return []
+    return [bad_certificate(shown, trusted, state.ca, at)]
 
 
 def door_finding(ends: int | None, now: float) -> Finding:
@@ -96,36 +118,23 @@ def door_finding(ends: int | None, now: float) -> Finding:
     return Finding(Grade.WARN, "door", f"closes in {days} days; run the agent, it renews it")
 
 
-def skew_finding(seconds: float) -> Finding:
-    """Judge the difference between this clock and the platform's."""
-    off = abs(seconds)
-    detail = f"{off:.0f} s {'ahead of' if seconds > 0 else 'behind'} the platform"
-    if off < _SKEW_WARN:
-        return Finding(Grade.OK, "clock", detail)
-    grade = Grade.WARN if off < _SKEW_BAD else Grade.BAD
-    return Finding(grade, "clock", f"{detail}; switch on time synchronisation (timedatectl)")
-
-
-def _certificate(state: StateFolder, now: float) -> Finding:
+async def _certificates(state: StateFolder, now: Clock) -> list[Finding]:
     try:
-        certificate = x509.load_pem_x509_certificate(state.ca.read_bytes())
+        trusted = read_authorities(state.ca.read_bytes())
     except (OSError, ValueError):
-        return Finding(Grade.BAD, "ca", f"{state.ca} is no certificate; restore it or enrol anew")
-    return expiry_finding(certificate.not_valid_after_utc.timestamp(), now)
-
-
-def expiry_finding(ends: float, now: float) -> Finding:
-    """Judge how long the CA's certificate is still good."""
-    days = int((ends - now) / _DAY)
-    if ends <= now:
-        return Finding(Grade.BAD, "ca", "the CA has expired; get the new one from the platform")
-    if days < 30:  # noqa: PLR2004 (a month to act in)
-        return Finding(Grade.WARN, "ca", f"the CA expires in {days} days; ask for the new one")
-    return Finding(Grade.OK, "ca", f"the CA is good for {days} days")
+        remedy = "put the platform's public/ca.pem there"
+        return [Finding(Grade.BAD, "ca", f"{state.ca} holds no certificate; {remedy}")]
+    found = [authority_finding(trusted[-1], state.ca, at_utc(now()))]
+    with contextlib.suppress(BusUnavailable):  # said before
+        shown = await presented_certificate(state.read_settings().url)
+        found += certificate_findings(shown, at_utc(now()))
+    return found
 
 
 def _unlock(state: StateFolder) -> Finding:
     try:
+        if (refusal := last_refusal(state)) is not None:
+            return Finding(Grade.BAD, "unlock", f"refused ({refusal.reason}); {refusal.remedy}")
         g = read_root_file(state.root_file).g
     except FileNotFoundError:
         return Finding(Grade.WARN, "unlock", "never unlocked; start `byok-vps run`")
@@ -140,7 +149,9 @@ def _pins(state: StateFolder) -> Finding:
     except (ByokError, OSError) as error:
         return Finding(Grade.BAD, "pins", sentence(error))
     if count == 0:
-        return Finding(Grade.BAD, "pins", "no owner key is obeyed; `byok-vps trust FINGERPRINT`")
+        detail = "no owner key is obeyed, so no credential is taken; type what its owner's"
+        shows = "`byok owner fingerprint` shows: byok-vps trust FINGERPRINT"
+        return Finding(Grade.BAD, "pins", f"{detail} {shows}")
     return Finding(Grade.OK, "pins", f"{count} owner key{'s' if count > 1 else ''} obeyed")
 
 
@@ -152,11 +163,29 @@ def slot_findings(status: Status) -> Sequence[Finding]:
     ]
     if not findings:
         findings.append(Finding(Grade.WARN, "slot", "no credential is held; `byok key set` one"))
+    if status.locked:
+        remedy = f"its owner lifts that with `byok server unlock {status.server_id}`"
+        findings.append(Finding(Grade.WARN, "locked", f"by a signed order; {remedy}"))
+    findings += [
+        Finding(Grade.WARN, "slot", f"{slot} is stopped by a signed order; {_resume(status, slot)}")
+        for slot in sorted(status.stopped)
+    ]
     findings += [
         Finding(Grade.BAD, "slot", f"{slot}: the newest sealing was refused ({reason})")
         for slot, reason in status.refused.items()
     ]
-    if status.waiting > _WAITING_WARN:
+    if status.held is not None:
+        findings.append(Finding(Grade.WARN, "outbox", held_words(status.waiting, status.held)))
+    elif status.waiting > _WAITING_WARN:
         detail = f"{status.waiting} facts wait to be sent; is the agent running and the link up?"
         findings.append(Finding(Grade.WARN, "outbox", detail))
     return findings
+
+
+def _resume(status: Status, slot: str) -> str:
+    return f"its owner resumes it with `byok key resume {status.server_id} {slot}`"
+
+
+def held_words(waiting: int, held: Held) -> str:
+    """Return why facts wait although the link is up."""
+    return f"{held.reason}; {waiting} wait until {at_utc(held.until):%H:%M} UTC, none is lost"

@@ -1,7 +1,8 @@
 """The server's state folder: what lies where, and reading it back.
 
 In the clear here, and nowhere else: the nkey seed, the identity seed, the tokens, the share with
-the wrapped root key, the pins, the evaluator's public keys, the settings. The rest is in the vault.
+the wrapped root key, the pins, the public keys of evaluator and platform, the settings. The rest
+is in the vault.
 """
 
 import contextlib
@@ -20,9 +21,12 @@ from bus_schemas.event import Contract
 from bus_schemas.fields import OwnerId, ServerId
 from bus_schemas.keys import server_fingerprint
 from bus_schemas.requests import EvaluatorKeys
+from bus_schemas.transport.private_files import give_to_folders_owner
 from bus_schemas.transport.target import BusTarget
 
 DEFAULT_FOLDER = Path("/var/lib/byok-vps")
+
+_ORDERS_KEY_LENGTH = 32
 
 _C = TypeVar("_C", bound=Contract)
 
@@ -85,6 +89,11 @@ class StateFolder:
         return self.root / "evaluator.json"
 
     @property
+    def orders_key(self) -> Path:
+        """The platform's order key (public, 32 raw bytes), pinned at enrolment."""
+        return self.root / "orders.pub"
+
+    @property
     def nkey_seed(self) -> Path:
         """The key the server signs in to the bus with."""
         return self.root / "nkey.seed"
@@ -110,6 +119,21 @@ class StateFolder:
         return self.root / "root.json"
 
     @property
+    def refusal(self) -> Path:
+        """Why the evaluator refused the last start, and what lets this disk in."""
+        return self.root / "refusal.json"
+
+    @property
+    def turned_away(self) -> Path:
+        """That the platform lets this server in no more, and since when."""
+        return self.root / "turned-away.json"
+
+    @property
+    def recovery(self) -> Path:
+        """The root key wrapped for a recovery code, if its owner wanted one."""
+        return self.root / "recovery.json"
+
+    @property
     def vault(self) -> Path:
         """The encrypted records."""
         return self.root / "vault"
@@ -118,6 +142,11 @@ class StateFolder:
     def outbox(self) -> Path:
         """Facts on their way out, and which were told."""
         return self.root / "outbox.db"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the agent that runs on this folder; its process id."""
+        return self.root / "lock"
 
     @property
     def enrolled(self) -> bool:
@@ -131,6 +160,18 @@ class StateFolder:
     def read_evaluator(self) -> EvaluatorKeys:
         """Return the pinned evaluator keys. Raises NotEnrolled."""
         return self._model(self.evaluator, EvaluatorKeys)
+
+    def read_orders_key(self) -> bytes | None:
+        """Return the platform's order key; None on a server that joined before there was one.
+
+        Raises NotEnrolled: a damaged key is not quietly nobody's.
+        """
+        if not self.orders_key.exists():
+            return None
+        key = self._bytes(self.orders_key)
+        if len(key) != _ORDERS_KEY_LENGTH:
+            raise self._damaged(self.orders_key)
+        return key
 
     def read_identity(self) -> Identity:
         """Return id and identity key. Raises NotEnrolled."""
@@ -156,13 +197,16 @@ class StateFolder:
 
         Raises AlreadyRunning. The kernel lets go when the process ends, however it ends.
         """
-        handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         with os.fdopen(handle) as file:
+            give_to_folders_owner(handle, self.root)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 message = f"another byok-vps runs on {self.root}; stop it first"
                 raise AlreadyRunning(message) from None
+            os.ftruncate(handle, 0)
+            os.write(handle, f"{os.getpid()}\n".encode())  # for `byok-vps doctor`
             for half_written in self.root.glob(".*.tmp"):  # what a crash left behind
                 half_written.unlink(missing_ok=True)
             yield

@@ -1,12 +1,14 @@
 """All that a server has once it is unlocked: vault, sealing keys, facts."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vps_runtime.facts.store import Facts
+from vps_runtime.orders.rules import usable
 from vps_runtime.state import Identity, Settings, StateFolder
 from vps_runtime.unlock.boot import Unlocked
-from vps_runtime.vault.credentials import CredentialStore
+from vps_runtime.vault.credentials import CredentialStore, Held
 from vps_runtime.vault.sealing_keys import SealingKeys
 from vps_runtime.vault.store import Vault
 
@@ -35,6 +37,14 @@ class UnlockedServer:
         await sealing_keys.load()
         facts = await Facts.open(state.outbox, server_id, unlocked.incarnation)
         return cls(state, settings, state.read_identity(), facts, credentials, sealing_keys)
+
+    @property
+    def usable(self) -> Mapping[str, Held]:
+        """The credential of each slot that may be used now; whoever uses one asks here, each time.
+
+        A slot that a signed order stopped is not in it, however good its credential is.
+        """
+        return usable(self.credentials.current, self.facts.told)
 
     @property
     def generation(self) -> int:

@@ -16,6 +16,7 @@ from bus_schemas.events.custody import (
     OwnerKeyRemoved,
     RatchetAdvanced,
     ServerUnlocked,
+    UnlockAnswered,
     UnlockApproved,
     UnlockRefused,
     UnlockShredded,
@@ -36,6 +37,7 @@ from bus_schemas.events.platform import (
 from bus_schemas.events.provisioning import (
     ServerDeprovisioned,
     ServerProvisioned,
+    ServerReenrolled,
     ServerRevoked,
 )
 from bus_schemas.events.reported import (
@@ -47,6 +49,7 @@ from bus_schemas.events.reported import (
     CredentialRetired,
     CredentialStored,
     CredentialVerified,
+    OrderAnswered,
     PinsChanged,
     SealingKeyPublished,
 )
@@ -79,6 +82,7 @@ __all__ = [
     "FingerprintRetired",
     "HealthReported",
     "MessageParked",
+    "OrderAnswered",
     "OwnerKeyRegistered",
     "OwnerKeyRemoved",
     "PinsChanged",
@@ -87,9 +91,11 @@ __all__ = [
     "SealingKeyPublished",
     "ServerDeprovisioned",
     "ServerProvisioned",
+    "ServerReenrolled",
     "ServerRevoked",
     "ServerUnlocked",
     "StatusChanged",
+    "UnlockAnswered",
     "UnlockApproved",
     "UnlockRefused",
     "UnlockShredded",

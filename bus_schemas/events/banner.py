@@ -11,6 +11,7 @@ from bus_schemas.fields import (
     Basis,
     Counter,
     CounterFromZero,
+    KeyFingerprint,
     Meaning,
     OwnerId,
     ServerId,
@@ -99,6 +100,38 @@ class Sharing(Contract):
     """What matched; `oauth_grant` means the servers will log each other out."""
 
 
+class CopySign(StrEnum):
+    """What gave a second copy of a server away."""
+
+    STALE_DISK = "stale_disk"
+    TWO_RUNNING = "two_running"
+
+
+class Copies(Contract):
+    """What was noticed of a second copy of a server since the banner was raised."""
+
+    signs: Annotated[tuple[CopySign, ...], Field(min_length=1, max_length=2)]
+    """`stale_disk`: an older disk asked to unlock and was refused; `two_running`: two run."""
+    times: Annotated[Counter, Field(json_schema_extra={"enum": [1, 2, 10, 100, 1000]})]
+    """How often, as the lower end of 1, 2-9, 10-99, 100-999, 1000 or more."""
+    last_on: date
+    """The day, in UTC, on which it was noticed last."""
+
+
+_Fingerprints = Annotated[tuple[KeyFingerprint, ...], Field(max_length=64)]
+
+
+class KeyChanges(Contract):
+    """How the owner keys that a server obeys differ from those its owner knows of."""
+
+    added: _Fingerprints = ()
+    """Obeyed now, and not before."""
+    removed: _Fingerprints = ()
+    """Obeyed before, and no longer."""
+    passing: _Fingerprints = ()
+    """Obeyed for a while in between, and no longer: they may have been used."""
+
+
 class BannerEvent(Event):
     """Shared shape of the five banner events. The newest `revision` of a banner wins."""
 
@@ -118,6 +151,10 @@ class BannerEvent(Event):
     """Ledger sequence of the fact that caused this event. Order by it, never by arrival."""
     sharing: Sharing = Sharing()
     """Filled for the two reuse codes."""
+    copies: Copies | None = None
+    """Present with `CLONE_SUSPECTED` only."""
+    keys: KeyChanges | None = None
+    """Present with `OWNER_KEY_CHANGED` only."""
     since_time: Utc
     """When this banner was last raised from nothing."""
 
@@ -139,7 +176,7 @@ class BannerUpdated(BannerEvent):
 
 
 class BannerDismissed(BannerEvent):
-    """The owner knows and wants it so. It comes back only when a new holder joins."""
+    """The owner knows and wants it so. It comes back for a new case: a new holder, another sign."""
 
     type: ClassVar[str] = "byok.banner.dismissed.v1"
     since: ClassVar[date] = date(2026, 11, 23)
@@ -152,7 +189,7 @@ class BannerDismissed(BannerEvent):
 
 
 class BannerReopened(BannerEvent):
-    """A dismissed banner is open again: a new holder joined, or the dismissal was undone."""
+    """A dismissed banner is open again: something new came up, or the dismissal was undone."""
 
     type: ClassVar[str] = "byok.banner.reopened.v1"
     since: ClassVar[date] = date(2026, 11, 23)
@@ -178,7 +215,7 @@ class DismissalRequested(Event):
     owner_id: OwnerId
     banner_id: BannerId
     banner_revision: Counter
-    """The revision the person looked at; a newer holder is not covered."""
+    """The revision the person looked at; what came up since is not covered."""
     who: ShortText
     """The person, as their session or token calls them."""
     why: ShortText

@@ -10,6 +10,7 @@ from bus_schemas.fields import (
     Counter,
     CounterFromZero,
     CredentialKind,
+    KeyFingerprint,
     Meaning,
     OwnerId,
     ProviderId,
@@ -22,10 +23,10 @@ from bus_schemas.fields import (
 from bus_schemas.sealed import SealedEnvelope
 from bus_schemas.subjects import SubjectTemplate
 
-OrderKind = Annotated[
+OrderWord = Annotated[
     str,
-    Field(pattern=r"^(stop-slot|resume-slot|lock)$"),
-    Meaning("Stop and lock may be ordered by owner or platform, resume by the owner only."),
+    Field(pattern=r"^[a-z]+(-[a-z]+)*$", max_length=32),
+    Meaning("What is ordered, one of `orders.OrderKind`; a server refuses one it does not know."),
 ]
 
 
@@ -43,18 +44,24 @@ class DesiredSlot(Contract):
     """Id of the sealed envelope that carries `revision`."""
 
 
-class Order(Contract):
-    """A signed instruction to the server (stop-slot, resume-slot, lock)."""
+class Order(Contract, extra="forbid"):
+    """A signed instruction to one server; `orders.check_order` says by whom and for which."""
 
     order_id: RotationId
+    """A UUID of its own; the server answers each order once."""
     n: Counter
     """Grows with every order to this server; an old one is never obeyed twice."""
-    kind: OrderKind
+    kind: OrderWord
     slot_id: SlotId | None = None
+    """The slot to stop or to resume; none for the other kinds."""
+    argument: KeyFingerprint | None = None
+    """The owner key to trust or to distrust; none for the other kinds."""
     not_after: Utc
+    """A whole second; the order is not obeyed after it."""
     signer: Annotated[bytes, Field(min_length=32, max_length=32)]
     """Ed25519 public key of whoever ordered it."""
     signature: Signature
+    r"""Ed25519, *signer*: "byok/order/v1\0" and the parts of docs/protocol.md, "Orders"."""
 
 
 class ConfigDesired(Event):

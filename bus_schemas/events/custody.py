@@ -22,8 +22,25 @@ UNLOCK = SubjectTemplate("byok.v1.unlock.{server_id}")
 OWNER_KEY = SubjectTemplate("byok.v1.ownerkey.{owner_id}")
 
 
+class UnlockAnswered(Event):
+    """The evaluator gave its half for a start, which then goes on, or is broken off uncounted.
+
+    Whoever has the answer can open the root key, also without ever committing. Told so that the
+    server's own reports can show that it was not the one who asked (ADR-19).
+    """
+
+    type: ClassVar[str] = "byok.unlock.answered.v1"
+    template: ClassVar[SubjectTemplate] = UNLOCK
+    writer: ClassVar[Writer] = Writer.EVALUATOR
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    server_id: ServerId
+    incarnation: Counter
+    """The number this start will have if it commits: whatever runs already has a lower one."""
+
+
 class ServerUnlocked(Event):
-    """The evaluator answered an unlock and the server committed its next generation."""
+    """The server opened its vault and committed its next generation. May be told twice."""
 
     type: ClassVar[str] = "byok.server.unlocked.v1"
     template: ClassVar[SubjectTemplate] = UNLOCK
@@ -83,13 +100,25 @@ class RatchetAdvanced(Event):
 
     server_id: ServerId
     committed: CounterFromZero
-    """Generation whose check is committed; 0 before the first unlock."""
+    """Generation that is on the newest disk; 0 before the first unlock and after an enrolment."""
     committed_check: Key32 | None = None
-    """chk of the committed generation; none before the first unlock."""
+    """chk of the committed generation; none while it is 0."""
     pending_check: Key32 | None = None
     """chk of the next generation, announced with an unlock and not yet committed."""
     unlocks: Annotated[tuple[CounterFromZero, ...], Field(max_length=64)] = ()
     """Unix seconds of the unlocks in the last hour, for the hourly limit."""
+    incarnation: CounterFromZero | None = None
+    """How many generations were ever committed; only grows. None: as many as `committed` says."""
+    enrolment: Counter | None = None
+    """Which enrolment of the server this is, from 1. None: the first."""
+    owner_pins: Annotated[tuple[KeyFingerprint, ...] | None, Field(max_length=64)] = None
+    """Owner keys pinned on the server when it last committed. None: it has not said."""
+    approved_code: KeyFingerprint | None = None
+    """The copy of the disk that the owner lets in once; none when there is none, or it came."""
+    approved_at: CounterFromZero | None = None
+    """`issued_at` of the last approval; an older one is a replay."""
+    recovered_until: CounterFromZero | None = None
+    """End of the recovery window in which this server came with a higher generation."""
 
 
 class OwnerKeyRegistered(Event):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from bus_schemas.event import Contract, Event, ServerFact, Writer
 from bus_schemas.events.fingerprint import MAX_SLOTS
-from bus_schemas.fields import CounterFromZero, OwnerId, ProviderId, ServerId, SlotId
+from bus_schemas.fields import Counter, CounterFromZero, OwnerId, ProviderId, ServerId, SlotId
 from bus_schemas.subjects import SubjectTemplate
 
 REPORT_INTERVAL_SECONDS = 60
@@ -34,6 +34,8 @@ class SlotHealth(Contract):
     validity: Validity
     age_seconds: CounterFromZero
     """Since this revision was stored."""
+    stopped: bool | None = None
+    """True while a signed order forbids its use; absent otherwise."""
 
 
 class HealthReported(ServerFact):
@@ -51,6 +53,8 @@ class HealthReported(ServerFact):
     """Facts not yet acknowledged by the ledger."""
     slots: Annotated[tuple[SlotHealth, ...], Field(max_length=MAX_SLOTS)]
     """Every slot of the desired document or the vault."""
+    locked: bool | None = None
+    """True while a signed order keeps this server locked; absent otherwise."""
 
 
 class Transition(StrEnum):
@@ -60,6 +64,7 @@ class Transition(StrEnum):
     ACCEPTED = "accepted"
     SILENT = "silent"
     RETURNED = "returned"
+    CLONED = "cloned"
 
 
 class StatusChanged(Event):
@@ -75,3 +80,5 @@ class StatusChanged(Event):
     transition: Transition
     slot_id: SlotId | None = None
     """The slot whose key was rejected or accepted; absent for the server itself."""
+    incarnation: Counter | None = None
+    """With `cloned`: a start of this server above the one that was still reporting long after."""

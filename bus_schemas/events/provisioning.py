@@ -50,3 +50,24 @@ class ServerRevoked(Event):
     server_id: ServerId
     owner_id: OwnerId
     reason: Reason
+
+
+class ServerReenrolled(Event):
+    """Another machine, with keys of its own, took the place of the one that was this server.
+
+    Written when the new machine enrols; the old one's tokens are void since the command that
+    asked for it. Also a revoked server is back with it. What was sealed for the old machine
+    opens nowhere any more: the slots wait for their keys.
+    """
+
+    type: ClassVar[str] = "byok.server.reenrolled.v1"
+    template: ClassVar[SubjectTemplate] = PROVISIONING
+    writer: ClassVar[Writer] = Writer.ISSUER
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    server_id: ServerId
+    owner_id: OwnerId
+    nkey: Nkey
+    """Public half of the key the new machine signs in to NATS with."""
+    identity_key: Key32
+    """Ed25519 public key of the new machine; whatever the old one signed counts no longer."""

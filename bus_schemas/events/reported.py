@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from bus_schemas.event import ServerFact
+from bus_schemas.events.config import OrderWord
 from bus_schemas.fields import (
     Counter,
     CounterFromZero,
@@ -130,3 +131,25 @@ class PinsChanged(ServerFact):
 
     pinned: Annotated[tuple[KeyFingerprint, ...], Field(max_length=64)]
     """Fingerprints of all of them, as `byok-vps trust list` prints them."""
+
+
+class OrderAnswered(ServerFact):
+    """What became of one signed order; each is answered once."""
+
+    type: ClassVar[str] = "byok.order.answered.v1"
+    template: ClassVar[SubjectTemplate] = REPORTED
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    order_id: RotationId
+    """The order's own id, a UUID."""
+    order_n: Counter
+    """The order's own number, which has nothing to do with this fact's `n`."""
+    kind: OrderWord
+    slot_id: SlotId | None = None
+    """The slot it named, if it did."""
+    outcome: Annotated[str, Field(pattern=r"^(applied|refused)$")]
+    """`applied` is told when it is done: of a lock, once the keys have left the memory."""
+    reason: Reason | None = None
+    """Why it was refused."""
+    last_n: CounterFromZero
+    """The highest number this server has taken from an authentic order; the next is above it."""

@@ -10,7 +10,8 @@ import base64
 import contextlib
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import nats.errors
@@ -23,6 +24,7 @@ from bus_schemas.transport.credentials import Credentials
 from bus_schemas.transport.nats_manners import (
     FIRST_DELAY,
     LONGEST_DELAY,
+    LONGEST_REFUSED_DELAY,
     SturdyClient,
     ended,
     is_useful,
@@ -33,6 +35,7 @@ from bus_schemas.transport.target import (
     BusDenied,
     BusTarget,
     BusUnavailable,
+    TokenRefused,
     explained,
     tls_context,
 )
@@ -41,6 +44,8 @@ _log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS = 10
 _FLUSH_SECONDS = 5
+_LAST_ANSWERS_SECONDS = 10
+"""How long a client whose successor is there waits for answers that are on their way to it."""
 
 Listener = Callable[[Msg], Awaitable[None]]
 _T = TypeVar("_T")
@@ -63,9 +68,13 @@ class Bus:
         """
         self.api = api
         self._target = target
-        self._name = name
+        self.name = name
         self._credentials = credentials
         self._client: Client | None = None
+        self._building = asyncio.Lock()
+        self._asking: Counter[Client] = Counter()
+        self._answered = asyncio.Event()
+        self._retiring: set[asyncio.Task[None]] = set()
         self._listeners: list[tuple[str, str, Listener]] = []
         self._ready = asyncio.Event()
         self._lost = asyncio.Event()
@@ -73,7 +82,15 @@ class Bus:
         self._closing = False
         self._rebuilding: asyncio.Task[None] | None = None
         self._on_ready: list[Callable[[], None]] = []
+        self._said = ""
+        self.trouble: BusUnavailable | BusDenied | None = None
+        """Why the last attempt to connect failed; None since one succeeded."""
         logging.getLogger("asyncio").addFilter(is_useful)
+
+    @property
+    def target(self) -> BusTarget:
+        """Where the bus is and whom to trust there."""
+        return self._target
 
     @property
     def connected(self) -> bool:
@@ -91,7 +108,7 @@ class Bus:
 
     def open_in_background(self) -> "Bus":
         """Keep trying to connect; use `request` at once, it waits."""
-        self._rebuilding = asyncio.create_task(self._rebuild(), name=f"bus {self._name}")
+        self._rebuilding = asyncio.create_task(self._rebuild(), name=f"bus {self.name}")
         return self
 
     async def close(self) -> None:
@@ -102,6 +119,8 @@ class Bus:
             await asyncio.wait({self._rebuilding})
         client, self._client = self._client, None
         self._became_lost()
+        self._answered.set()  # whoever retires waits no longer
+        await asyncio.gather(*self._retiring)
         if client:
             await shut(client)
 
@@ -116,7 +135,8 @@ class Bus:
             async with asyncio.timeout(wait):
                 client = await self.client()
                 asking = client.request(subject, payload, timeout=wait, headers=headers)
-                return await self.while_connected(asking)
+                with self._in_flight(client):
+                    return await self.while_connected(asking)
         except (TimeoutError, nats.errors.Error, ConnectionError, OSError) as error:
             raise BusUnavailable(f"no answer on {subject}: {type(error).__name__}") from error
 
@@ -152,26 +172,61 @@ class Bus:
             await _heard(self._client)
 
     async def renew(self) -> None:
-        """Sign in anew with the current credentials, without losing a buffered message.
+        """Sign in anew with the current credentials, without losing a message.
 
-        While there is no client, the next attempt to build one comes at once.
+        The new connection is there before the old one goes, which stays until its requests are
+        answered; for that moment a listener may hear a message twice, and what was sent without
+        waiting for an answer may arrive out of order. Raises BusUnavailable or BusDenied: then
+        what there was goes on. While there is no client, the next attempt to build one comes at
+        once.
         """
         self._hurry.set()
-        if self._client is not None:
-            await self._client.force_reconnect()
+        async with self._building:
+            old = self._client
+            if old is None or self._closing:
+                return
+            client = await self._build()
+            if self._closing:
+                await shut(client)
+                return
+            await self._adopt(client)
+        retiring = asyncio.create_task(self._retire(old), name=f"bus {self.name} retiring")
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, client: Client) -> None:
+        """Close *client* once nobody waits for an answer that comes to it."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_ANSWERS_SECONDS):
+                    while self._asking[client] and not self._closing:
+                        self._answered.clear()
+                        await self._answered.wait()
+        finally:
+            del self._asking[client]
+            await shut(client)
+
+    @contextlib.contextmanager
+    def _in_flight(self, client: Client) -> Iterator[None]:
+        self._asking[client] += 1
+        try:
+            yield
+        finally:
+            self._asking[client] -= 1
+            self._answered.set()
 
     async def _build(self) -> Client:
         if not self._target.url.startswith("tls://"):
             raise BusDenied(f"refusing {self._target.url}: the bus is spoken over tls:// only")
         context = tls_context(self._target.ca_file)
-        client = SturdyClient()
+        client = SturdyClient(lambda: tls_context(self._target.ca_file))
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         async def on_error(error: Exception) -> None:
-            if failed.done():
-                _log.warning("bus_error", user=self._name, error=_gist(error))
-            else:  # whoever connects is told, in a sentence
+            if not failed.done():  # whoever connects is told, in a sentence
                 failed.set_exception(error)
+            elif self._client is client:
+                self._say("bus_error", _gist(error))
 
         connecting = asyncio.create_task(self._connect(client, context, on_error))
         try:
@@ -214,12 +269,12 @@ class Bus:
 
         await client.connect(
             self._target.url,
-            name=self._name,
+            name=self.name,
             tls=context,
             tls_handshake_first=True,
             user_jwt_cb=lambda: bytearray(credentials().jwt.encode()),
             signature_cb=lambda nonce: _b64_signature(credentials(), nonce),
-            inbox_prefix=f"_INBOX.{self._name}",
+            inbox_prefix=f"_INBOX.{self.name}",
             error_cb=on_error,
             disconnected_cb=disconnected,
             reconnected_cb=reconnected,
@@ -244,27 +299,34 @@ class Bus:
             if listeners:
                 await _heard(client)
         except nats.errors.Error as error:  # it closed again, and `closed` builds the next one
-            _log.warning("bus_lost_early", user=self._name, error=_gist(error))
+            _log.warning("bus_lost_early", user=self.name, error=_gist(error))
         if self._client is client and client.is_connected:
             self._became_ready()
 
     async def _rebuild(self) -> None:
         back_off = BackOff(first=FIRST_DELAY, longest=LONGEST_DELAY)
+        refused = BackOff(first=FIRST_DELAY, longest=LONGEST_REFUSED_DELAY)
         while not self._closing:
             self._hurry.clear()
             try:
-                client = await self._build()
+                async with self._building:
+                    if self._client is None:
+                        await self._adopt(await self._build())
+                    return
             except (BusUnavailable, BusDenied) as error:
-                pause = back_off.pause()
-                _log.warning(
-                    "bus_rebuild", user=self._name, error=str(error), seconds=round(pause, 1)
-                )
+                self.trouble = error
+                self._say("bus_rebuild", str(error))
+                # The same token will be refused the next time, too; a new one comes by `renew`.
+                pause = (refused if isinstance(error, TokenRefused) else back_off).pause()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._hurry.wait()
-            else:
-                await self._adopt(client)
-                return
+
+    def _say(self, event: str, trouble: str) -> None:
+        """Log *trouble*, once: an outage of a night is one line, not thousands."""
+        if self.connected or trouble != self._said:
+            self._said = trouble
+            _log.warning(event, user=self.name, error=trouble)
 
     def _became_lost(self) -> None:
         self._ready.clear()
@@ -273,6 +335,7 @@ class Bus:
     def _became_ready(self) -> None:
         self._lost.clear()
         self._ready.set()
+        self.trouble, self._said = None, ""
         for callback in self._on_ready:
             callback()
 

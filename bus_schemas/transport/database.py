@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import aiosqlite
 
 from bus_schemas.errors import ByokError
+from bus_schemas.transport.private_files import give_to_folders_owner
 
 _one_at_a_time: WeakKeyDictionary[aiosqlite.Connection, asyncio.Lock] = WeakKeyDictionary()
 """A connection has one transaction: two tasks inside one would commit each other's halves, and a
@@ -54,7 +55,11 @@ def _create_private(path: Path) -> None:
     (sqlite.org "How To Corrupt An SQLite Database File", section 2.2).
     """
     with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+        try:
+            give_to_folders_owner(handle, path.parent)
+        finally:
+            os.close(handle)
 
 
 @contextlib.asynccontextmanager
@@ -108,3 +113,20 @@ def _told_plainly(path: Path | None) -> Iterator[None]:
                 message = f"another process keeps the database{where} locked; try again"
                 raise StorageBusy(message) from error
         raise
+
+
+def read_beside(path: Path, query: str, parameters: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+    """Return rows of another process's database, read beside it; it is never written or made.
+
+    Nothing where the file or the table is not there yet. Blocks. Raises sqlite3.Error.
+    """
+    if not path.exists():
+        return []
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+        try:
+            return database.execute(query, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return []
+            raise

@@ -1,9 +1,9 @@
 """Follow a stream from a sequence on, without a consumer.
 
 At the head the reader subscribes for exactly one nudge (`max_msgs = 1`), so the wait costs the
-server one message however busy the stream is. Core NATS may deliver a nudge before the stream has
-stored the message, so a fruitless read after a nudge is repeated a few times; and because nudges
-can be lost, the head is looked at every few seconds anyway.
+server one message however busy the stream is. The nudge is nats-server's own word that a message
+was stored, and where. Only a replica that lags may not have it yet: then the read is repeated a few
+times. Because nudges can be lost, the head is looked at every few seconds anyway.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 
 from bus_schemas.streams import Stream
 from bus_schemas.transport.connection import Bus
-from bus_schemas.transport.jetstream import StoredMessage, read_batch
+from bus_schemas.transport.jetstream import SEQUENCE, StoredMessage, read_batch
 from bus_schemas.transport.target import BusUnavailable
 
 _log = structlog.get_logger(__name__)
@@ -24,6 +24,8 @@ _log = structlog.get_logger(__name__)
 BATCH = 512
 _RETRIES_AFTER_NUDGE = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
 _LOOK_ANYWAY_SECONDS = 5.0
+_DIGITS = 20
+"""No sequence has so many; longer ones are slow to read."""
 _BACK_OFF_SECONDS = 0.5
 
 
@@ -61,9 +63,9 @@ async def _next_batch(
     batch = await read_batch(bus, stream.name, position, size)
     if batch:
         return batch
-    nudged = nudge.take()
+    lags = nudge.take() >= position
     await nudge.arm()
-    for pause in (0.0, *(_RETRIES_AFTER_NUDGE if nudged else ())):
+    for pause in (0.0, *(_RETRIES_AFTER_NUDGE if lags else ())):
         await asyncio.sleep(pause)
         batch = await read_batch(bus, stream.name, position, size)
         if batch:
@@ -72,31 +74,33 @@ async def _next_batch(
 
 
 class _Nudge:
-    """One pending wake-up over all subjects of a stream."""
+    """One pending wake-up over all that a stream keeps."""
 
     def __init__(self, bus: Bus, stream: Stream) -> None:
         self._bus = bus
         self._stream = stream
         self._rang = asyncio.Event()
+        self._stored = 0
         self._armed: list[object] = []
         bus.on_ready(self._rang.set)  # after a reconnect anything may have been missed
 
-    def take(self) -> bool:
-        """Whether it rang since it was last taken."""
-        rang = self._rang.is_set()
+    def take(self) -> int:
+        """Return the sequence that was told since the last time; 0 for none."""
+        stored, self._stored = self._stored, 0
         self._rang.clear()
-        return rang
+        return stored
 
     async def arm(self) -> None:
-        """Subscribe for one message on each of the stream's subjects."""
+        """Subscribe for one message."""
         await self.stop()
 
-        async def ring(_: Msg) -> None:
+        async def ring(message: Msg) -> None:
+            self._stored = max(self._stored, _sequence(message))
             self._rang.set()
 
         client = await self._bus.client()
         try:
-            for subject in self._stream.subjects:
+            for subject in self._stream.nudges:
                 subscription = await client.subscribe(subject, cb=ring)
                 await subscription.unsubscribe(limit=1)
                 self._armed.append(subscription)
@@ -117,3 +121,13 @@ class _Nudge:
             with contextlib.suppress(nats.errors.Error, OSError):
                 await subscription.unsubscribe()  # type: ignore[attr-defined]
         self._armed.clear()
+
+
+def _sequence(message: Msg) -> int:
+    """Return where the message lies that a nudge tells of; 0 where it does not say.
+
+    In a stream that servers write to, a header of theirs may stand in nats-server's place: a wrong
+    number costs a few reads.
+    """
+    told = (message.headers or {}).get(SEQUENCE, "")
+    return int(told) if told.isascii() and told.isdecimal() and len(told) < _DIGITS else 0

@@ -17,11 +17,13 @@ from bus_schemas.codec import encode
 from bus_schemas.envelope import CONTENT_TYPE, Envelope
 from bus_schemas.errors import ByokError
 from bus_schemas.event import Event
+from bus_schemas.intake import OVER_QUOTA, TOO_EARLY, UNUSABLE
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.target import BusUnavailable
 
 _WAIT = 5.0
-_SEQUENCE = "Nats-Sequence"
+SEQUENCE = "Nats-Sequence"
+"""Header in which nats-server says where a message lies."""
 _WRONG_LAST_SEQUENCE = {10071, 10164}
 """JetStream error codes of a failed `Nats-Expected-Last-Subject-Sequence`."""
 
@@ -45,6 +47,19 @@ class StreamError(ByokError):
 
     def __str__(self) -> str:
         return f"JetStream error {self.code}: {self.description}"
+
+
+@dataclass(eq=False)
+class Later(StreamError):
+    """The intake does not take this fact for now; it was not stored, and `description` says why."""
+
+    seconds: int = 0
+    """After which it is worth asking again."""
+
+
+@dataclass(eq=False)
+class Unusable(StreamError):
+    """The intake takes this fact at no time: nobody could read it."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,8 @@ async def store(bus: Bus, envelope: Envelope[Event], expect: Expect | None = Non
     """Publish *envelope* on its subject and return its sequence in the stream.
 
     `Nats-Msg-Id` is always sent: a publish that timed out may still be on its way. Raises
-    BusUnavailable (try again with the same envelope), Conflict, StreamError.
+    BusUnavailable (try again with the same envelope), Conflict, StreamError; for a server's fact,
+    which goes through the intake, also Later and Unusable.
     """
     return await store_raw(bus, envelope.data.subject, envelope.id, encode(envelope), expect)
 
@@ -118,6 +134,21 @@ async def stream_state(bus: Bus, stream: str) -> StreamState:
     _raise_for(answer)
     state = answer["state"]
     return StreamState(answer["created"], state["first_seq"], state["last_seq"])
+
+
+async def subject_counts(bus: Bus, stream: str, subjects: str) -> dict[str, int]:
+    """Return how many messages *stream* holds on each subject that fits *subjects*.
+
+    nats-server gives them in pages of 100,000. Raises BusUnavailable, StreamError.
+    """
+    found: dict[str, int] = {}
+    while True:
+        asked = {"subjects_filter": subjects, "offset": len(found)}
+        answer = await api(bus, f"STREAM.INFO.{stream}", asked)
+        page = answer["state"].get("subjects") or {}
+        found |= page
+        if not page or len(found) >= answer.get("total", 0):
+            return found
 
 
 async def api(bus: Bus, verb: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -179,7 +210,7 @@ def _status(reply: Msg) -> str:
     sequence, which nats-server adds to what it keeps and to nothing else.
     """
     headers = reply.headers or {}
-    return "" if _SEQUENCE in headers else headers.get("Status", "")
+    return "" if SEQUENCE in headers else headers.get("Status", "")
 
 
 def _stored(reply: Msg) -> StoredMessage:
@@ -187,7 +218,7 @@ def _stored(reply: Msg) -> StoredMessage:
     previous = headers.get("Nats-Last-Sequence")
     return StoredMessage(
         headers["Nats-Subject"],
-        int(headers[_SEQUENCE]),
+        int(headers[SEQUENCE]),
         headers["Nats-Time-Stamp"],
         reply.data,
         int(previous) if previous else None,
@@ -200,5 +231,12 @@ def _json(reply: Msg) -> dict[str, Any]:
 
 
 def _raise_for(answer: dict[str, Any]) -> None:
-    if error := answer.get("error"):
-        raise StreamError(error.get("err_code", 0), error.get("description", ""))
+    error = answer.get("error")
+    if not error:
+        return
+    code, description = error.get("err_code", 0), error.get("description", "")
+    if code in {OVER_QUOTA, TOO_EARLY}:
+        raise Later(code, description, int(answer.get("retry_after", 0)))
+    if code == UNUSABLE:
+        raise Unusable(code, description)
+    raise StreamError(code, description)

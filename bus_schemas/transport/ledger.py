@@ -28,7 +28,12 @@ from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.follow import BATCH, follow
 from bus_schemas.transport.fresh import fresh
-from bus_schemas.transport.jetstream import StoredMessage, read_batch, stream_state
+from bus_schemas.transport.jetstream import (
+    StoredMessage,
+    StreamState,
+    read_batch,
+    stream_state,
+)
 from bus_schemas.transport.target import BusUnavailable
 
 _log = structlog.get_logger(__name__)
@@ -209,25 +214,34 @@ class LedgerReader:
         self._unsure = True
 
     async def _verify(self, position: Position | None) -> str:
-        """Return the stream's creation time once it is sure to be the ledger we know.
-
-        A restored or power-cut stream re-uses sequences: going on would fold two histories.
-        """
+        """Return the stream's creation time once it is sure to be the ledger we know."""
         self._unsure, self._looked_at = False, time.monotonic()
-        state = await stream_state(self._bus, self._stream.name)
-        if position is None or position.sequence == 0:
-            return state.created
-        at = position.sequence
-        rebuild = f"rebuild the {self._name} store from an empty file or a snapshot"
-        if state.created != position.created or state.last < at:
-            raise ReaderMustStop("ledger_replaced", at, rebuild)
-        if state.first > at + 1:
-            raise ReaderMustStop("ledger_truncated", at, rebuild)
-        if state.first <= at:
-            found = await read_batch(self._bus, self._stream.name, at, 1)
-            if [hashlib.sha256(message.data).hexdigest() for message in found] != [position.digest]:
-                raise ReaderMustStop("ledger_replaced", at, rebuild)
+        state = await check_position(self._bus, self._stream, self._name, position)
         return state.created
+
+
+async def check_position(
+    bus: Bus, stream: Stream, name: str, position: Position | None
+) -> StreamState:
+    """Return how *stream* is, once it is sure to be the one in which *position* was reached.
+
+    A restored or power-cut stream re-uses sequences: going on would fold two histories. Raises
+    ReaderMustStop with what to do about the store called *name*, BusUnavailable, StreamError.
+    """
+    state = await stream_state(bus, stream.name)
+    if position is None or position.sequence == 0:
+        return state
+    at = position.sequence
+    rebuild = f"rebuild the {name} store from an empty file or a snapshot"
+    if state.created != position.created or state.last < at:
+        raise ReaderMustStop("ledger_replaced", at, rebuild)
+    if state.first > at + 1:
+        raise ReaderMustStop("ledger_truncated", at, rebuild)
+    if state.first <= at:
+        found = await read_batch(bus, stream.name, at, 1)
+        if [hashlib.sha256(message.data).hexdigest() for message in found] != [position.digest]:
+            raise ReaderMustStop("ledger_replaced", at, rebuild)
+    return state
 
 
 async def _patiently(attempt: Callable[[], Awaitable[_T]]) -> _T:

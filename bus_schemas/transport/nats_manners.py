@@ -4,24 +4,43 @@ import asyncio
 import contextlib
 import logging
 import random
+import ssl
+from collections.abc import Callable
 from typing import Any
 
 import nats.errors
 from nats.aio.client import Client, Server
 
+from bus_schemas.transport.target import BusDenied
+
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 15.0
 """Seconds between attempts to reconnect, doubled each time."""
+LONGEST_REFUSED_DELAY = 900.0
+"""The same where our token is refused: only another token helps."""
 _CANCEL_AGAIN_SECONDS = 0.1
 _CLOSE_SECONDS = 5.0
 
 
 class SturdyClient(Client):
-    """A client whom no sender can silence.
+    """A client whom no sender can silence, and who looks at each handshake whom to trust.
 
     nats-py reads the status in a message's first header line as UTF-8; what is none ends its read
     loop without a word. Any tenant could so deafen every handler, again and again from the ledger.
     """
+
+    def __init__(self, trust: Callable[[], ssl.SSLContext]) -> None:
+        """*trust* makes the TLS context anew, from a file that may have got another CA by now."""
+        super().__init__()
+        self._trust = trust
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """Return whom to trust in the next handshake; a damaged file leaves it as it was."""
+        with contextlib.suppress(BusDenied):
+            self.options["tls"] = self._trust()
+        context: ssl.SSLContext = self.options["tls"]
+        return context
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         try:

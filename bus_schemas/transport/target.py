@@ -17,6 +17,10 @@ class BusDenied(ByokError):
     """The other side is not who it should be, or does not let us in (exit code 77)."""
 
 
+class TokenRefused(BusDenied):
+    """The right bus, and it does not take our token: expired, revoked or not of this system."""
+
+
 @dataclass(frozen=True)
 class BusTarget:
     """Where the bus is and whom to trust there."""
@@ -46,11 +50,13 @@ def explained(error: BaseException, target: BusTarget) -> ByokError:
     url, text = target.url, str(error).lower()
     if isinstance(error, ssl.SSLCertVerificationError):
         why = error.verify_message or "verification failed"
-        return BusDenied(f"{url}: the certificate is not acceptable to {target.ca_file}: {why}")
+        what = f"the certificate is not acceptable to {target.ca_file}: {why}"
+        return BusDenied(f"{url}: {what}; `doctor` says what to do")
     if isinstance(error, ssl.SSLError):
         return BusDenied(f"{url} does not speak TLS; a plain NATS server is never used")
     if "authorization" in text or "authentication" in text or "nonce" in text:
-        return BusDenied(f"{url} refused our token: it is expired, revoked or not of this system")
+        what = "it is expired, revoked or not of this system"
+        return TokenRefused(f"{url} refused our token: {what}")
     if isinstance(error, TimeoutError | nats.errors.TimeoutError):
         return BusUnavailable(f"{url} did not complete a TLS handshake in time")
     return BusUnavailable(f"{url} cannot be reached: {str(error)[:200] or type(error).__name__}")

@@ -5,13 +5,17 @@ import asyncio
 import click
 
 from bus_schemas.flows import Role
+from bus_schemas.transport.private_process import forbid_dumps
+from bus_schemas.transport.pulse import tell_ready
 from platform_handlers.authority.installation import Installation, write_bus_url
 from platform_handlers.authority.nats_process import (
     NatsServer,
     NatsServerFailed,
     start_nats_server,
 )
+from platform_handlers.authority.pair_watch import renewals
 from platform_handlers.authority.role_bus import role_bus
+from platform_handlers.authority.store import check_store
 from platform_handlers.authority.streams import make_streams
 from platform_handlers.settings import Settings
 from platform_handlers.until_stopped import until_stopped
@@ -26,6 +30,7 @@ def nats() -> None:
 @click.pass_obj
 def run(settings: Settings) -> None:
     """Run nats-server in the foreground and make its streams; ends on Ctrl-C or SIGTERM."""
+    forbid_dumps()  # nats-server, which holds the JetStream key, inherits the limit
     asyncio.run(_run(settings.installation()))
 
 
@@ -36,11 +41,11 @@ async def _run(installation: Installation) -> None:
             write_bus_url(installation, server.target.url)
         bus = await role_bus(installation, server.target, Role.SETUP).open()
         try:
+            await check_store(installation, bus)  # first: a failed attempt would destroy a stream
             await make_streams(bus)
         finally:
             await bus.close()
-        click.echo(f"nats-server listens on {server.target.url}")
-        await until_stopped(_watch(server))
+        await until_stopped(_watch(server, installation))
     finally:
         server.stop()
 
@@ -54,7 +59,20 @@ def _known_by_port(installation: Installation, url: str) -> bool:
     return known.rpartition(":")[2] == url.rpartition(":")[2]
 
 
-async def _watch(server: NatsServer) -> None:
+async def _watch(server: NatsServer, installation: Installation) -> None:
     """Wait for nats-server. Raises NatsServerFailed when it ends by itself."""
-    code = await asyncio.to_thread(server.process.wait)
+    tell_ready(f"nats-server listens on {server.target.url}")
+    # Here, where a signal is heeded already: whoever waits for the line may send one at once.
+    click.echo(f"nats-server listens on {server.target.url}")
+    renewing = asyncio.create_task(_show_renewed(server, installation))
+    try:
+        code = await asyncio.to_thread(server.process.wait)
+    finally:
+        renewing.cancel()
     raise NatsServerFailed(f"nats-server ended with code {code}; see {server.log}")
+
+
+async def _show_renewed(server: NatsServer, installation: Installation) -> None:
+    """Tell nats-server of a renewed certificate: an expired one lets nobody in to ask it to."""
+    async for _ in renewals(installation.bus_pair):
+        server.reload()

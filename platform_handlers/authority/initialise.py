@@ -14,8 +14,8 @@ from bus_schemas.flows import Account, Role
 from bus_schemas.nkeys import KeyType, public_nkey, seed_nkey
 from bus_schemas.requests import EvaluatorKeys
 from bus_schemas.transport.credentials import Credentials
-from bus_schemas.transport.private_files import make_private_folder, write_private
-from platform_handlers.authority import claims, tls
+from bus_schemas.transport.private_files import PUBLIC, make_private_folder, write_private
+from platform_handlers.authority import claims, rotation, tls
 from platform_handlers.authority.accounts import account_plans, user_credentials
 from platform_handlers.authority.installation import Installation, write_bus_url
 from platform_handlers.authority.server_conf import (
@@ -24,9 +24,10 @@ from platform_handlers.authority.server_conf import (
     server_configuration,
 )
 
-_CORE_ROLES = (
+CORE_ROLES = (
     Role.SETUP,
     Role.ISSUER,
+    Role.INTAKE,
     Role.CONFIG,
     Role.EVALUATOR,
     Role.FINGERPRINT,
@@ -86,16 +87,18 @@ def _make_seeds(installation: Installation) -> None:
     for name, kind in names.items():
         seed = seed_nkey(Ed25519PrivateKey.generate(), kind)
         write_private(installation.authority / f"{name}.seed", seed.encode())
+    write_private(installation.order_seed, secrets.token_bytes(32))
 
 
 def _make_certificates(installation: Installation, plan: InitPlan, now: int) -> None:
     ca = tls.make_ca("byok CA", now=at_utc(now))
-    write_private(installation.ca, ca.certificate)
+    write_private(installation.ca, ca.certificate, PUBLIC)
     write_private(installation.authority / "ca.key", ca.key)
     for name, folder in (("server", installation.nats / "tls"), ("api", installation.platform)):
         pair = tls.make_server_certificate(ca, f"byok {name}", plan.hosts, now=at_utc(now))
         write_private(folder / f"{name}.pem", pair.certificate)
         write_private(folder / f"{name}.key", pair.key)
+    rotation.publish(installation)
 
 
 def _make_evaluator_keys(installation: Installation) -> None:
@@ -106,7 +109,8 @@ def _make_evaluator_keys(installation: Installation) -> None:
         sealing_key=sealing.public_key().public_bytes_raw(),
         signing_key=signing.public_key().public_bytes_raw(),
     )
-    write_private(installation.evaluator_keys, public.model_dump_json(indent=2).encode())
+    text = public.model_dump_json(indent=2)
+    write_private(installation.evaluator_keys, text.encode(), PUBLIC)
 
 
 def _make_accounts(installation: Installation, now: int) -> None:
@@ -123,7 +127,7 @@ def _make_accounts(installation: Installation, now: int) -> None:
 
 
 def _make_role_credentials(installation: Installation, now: int) -> None:
-    for role in _CORE_ROLES:
+    for role in CORE_ROLES:
         credentials = user_credentials(installation, role, role.value, now=now)
         write_private(installation.credentials(role), credentials.to_text().encode())
     key = Ed25519PrivateKey.generate()

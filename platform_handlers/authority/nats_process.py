@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,10 @@ class NatsServer:
     process: subprocess.Popen[bytes]
     target: BusTarget
     log: Path
+
+    def reload(self) -> None:
+        """Have it read its configuration and certificates anew (SIGHUP); connections stay."""
+        self.process.send_signal(signal.SIGHUP)
 
     def stop(self) -> None:
         """Ask it to finish (SIGTERM) and wait."""

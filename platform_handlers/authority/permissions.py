@@ -18,6 +18,7 @@ _NAME = "{{name()}}"
 _TOKENS: Mapping[Role, Mapping[str, str]] = {
     Role.SERVER: {"server_id": _NAME, "name": _NAME},
     Role.DOOR: {"server_id": _NAME},
+    Role.ENROLLING: {"joiner": _NAME},
     Role.SUBSCRIBER: {"owner_id": "{{tag(owner)}}", "name": _NAME},
     Role.WATCHER: {"name": _NAME},
 }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -53,6 +54,7 @@ def make_server_certificate(
         msg = "the CA key is not an elliptic-curve key"
         raise TypeError(msg)
     key = ec.generate_private_key(ec.SECP256R1())
+    life = min(life, issuer.not_valid_after_utc - now)  # none outlives its CA
     certificate = (
         _builder(_name(name), issuer.subject, key.public_key(), now, life)
         .add_extension(x509.SubjectAlternativeName([_host(h) for h in hosts]), critical=False)
@@ -66,6 +68,26 @@ def make_server_certificate(
         .sign(issuer_key, hashes.SHA256())
     )
     return Pair(certificate.public_bytes(serialization.Encoding.PEM), _pem(key))
+
+
+def hosts_of(certificate: x509.Certificate) -> list[str]:
+    """Return the names and addresses that *certificate* is good for."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(name.value) for name in names]
+
+
+def signed_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
+    """Whether *ca*'s key signed *certificate*."""
+    try:
+        certificate.verify_directly_issued_by(ca)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
+
+
+def made_at(certificate: x509.Certificate) -> datetime:
+    """Return the moment *certificate* was made at; its life begins a little before."""
+    return certificate.not_valid_before_utc + _BACKDATE
 
 
 def _builder(

@@ -5,6 +5,7 @@ the subject's last message tells whether the other handler has said it already.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,8 @@ CREATE TABLE IF NOT EXISTS announced (
 _AT_ONCE = 256
 _PAUSE_SECONDS = 0.5
 _ATTEMPTS = 5
+_LOOK_ANYWAY_SECONDS = 30.0
+"""An idle announcer still takes a step now and then: `pulse` tells it from one that is stuck."""
 
 
 async def enqueue(database: aiosqlite.Connection, envelopes: Iterable[Envelope[Event]]) -> None:
@@ -98,7 +101,9 @@ class Announcer:
                 _log.warning("announcer_waits", error=str(error))
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
-            await self._wake.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_ANYWAY_SECONDS):
+                    await self._wake.wait()
 
     async def _queued(self) -> list[_Announcement]:
         query = "SELECT * FROM announcements ORDER BY position LIMIT ?"

@@ -20,6 +20,8 @@ from bus_schemas.events.banner import (
     BannerReopened,
     BannerState,
     BannerUpdated,
+    Copies,
+    KeyChanges,
     Sharing,
 )
 from bus_schemas.ids import derived_id
@@ -72,6 +74,15 @@ class Dismissal:
 
 
 @dataclass(frozen=True)
+class Content:
+    """What a banner says besides its code and place; each code fills its own part, or none."""
+
+    sharing: Sharing = field(default_factory=Sharing)
+    copies: Copies | None = None
+    keys: KeyChanges | None = None
+
+
+@dataclass(frozen=True)
 class Banner:
     """How one banner stands."""
 
@@ -80,7 +91,9 @@ class Banner:
     state: BannerState
     revision: int
     since_time: datetime
-    sharing: Sharing
+    content: Content
+    times: int = 0
+    """How often its cause was noticed since it was raised, where each time is a case of its own."""
     dismissal: Dismissal | None = None
 
     @property
@@ -93,9 +106,11 @@ class Banner:
 class Wanted:
     """What should be said now."""
 
-    sharing: Sharing = field(default_factory=Sharing)
+    content: Content = field(default_factory=Content)
     partners: frozenset[str] = frozenset()
     """All matching servers, foreign ones included; only dismissed banners need them."""
+    times: int = 0
+    """As in `Banner`; one more than a dismissed banner has is a case that nobody dismissed."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +130,7 @@ def settle(
     """Return how the banner stands after *cause*; the very same object when nothing changed.
 
     A change of `revision` against *old* means: publish. A banner may change without one (its
-    memory of partners that left).
+    memory of partners that left, its count where the words stay).
     """
     if wanted is None:
         if old is None or not old.stands:
@@ -126,8 +141,8 @@ def settle(
         return _raise(old, wanted, key, owner_id, cause)
     if old.dismissal:
         return _while_dismissed(old, old.dismissal, wanted, cause)
-    if wanted.sharing == old.sharing:
-        return old
+    if wanted.content == old.content:
+        return old if wanted.times == old.times else replace(old, times=wanted.times)
     return _moved(old, BannerState.UPDATED, wanted, cause)
 
 
@@ -182,7 +197,9 @@ def announcement(banner: Banner, cause: Cause) -> Envelope[Event]:
         "severity": banner.key.code.severity,
         "colour": banner.key.code.severity.colour,
         "revision": banner.revision,
-        "sharing": banner.sharing,
+        "sharing": banner.content.sharing,
+        "copies": banner.content.copies,
+        "keys": banner.content.keys,
         "since_time": banner.since_time,
     }
     if banner.state is BannerState.DISMISSED and banner.dismissal:
@@ -201,29 +218,40 @@ def _raise(
     old: Banner | None, wanted: Wanted, key: BannerKey, owner_id: str, cause: Cause
 ) -> Banner:
     """Raise it, or keep it dismissed if only partners are back that had been accepted."""
+    fresh = Banner(
+        key,
+        owner_id,
+        BannerState.RAISED,
+        cause.sequence,
+        cause.at,
+        wanted.content,
+        wanted.times,
+    )
     dismissal = old.dismissal if old else None
     if dismissal:
         remembered = _remember(dismissal, wanted.partners, cause.tick)
         if wanted.partners and wanted.partners <= remembered.covered.keys():
-            state = BannerState.DISMISSED
-            return Banner(
-                key, owner_id, state, cause.sequence, cause.at, wanted.sharing, remembered
-            )
-    return Banner(key, owner_id, BannerState.RAISED, cause.sequence, cause.at, wanted.sharing)
+            return replace(fresh, state=BannerState.DISMISSED, dismissal=remembered)
+    return fresh
 
 
 def _while_dismissed(old: Banner, dismissal: Dismissal, wanted: Wanted, cause: Cause) -> Banner:
     remembered = _remember(dismissal, wanted.partners, cause.tick)
-    if not wanted.partners <= remembered.covered.keys():
+    if wanted.times > old.times or not wanted.partners <= remembered.covered.keys():
         return _moved(old, BannerState.REOPENED, wanted, cause)
-    if wanted.sharing == old.sharing:
+    if wanted.content == old.content:
         return old if remembered == dismissal else replace(old, dismissal=remembered)
-    return replace(old, revision=cause.sequence, sharing=wanted.sharing, dismissal=remembered)
+    return replace(old, revision=cause.sequence, content=wanted.content, dismissal=remembered)
 
 
 def _moved(old: Banner, state: BannerState, wanted: Wanted, cause: Cause) -> Banner:
     return replace(
-        old, state=state, revision=cause.sequence, sharing=wanted.sharing, dismissal=None
+        old,
+        state=state,
+        revision=cause.sequence,
+        content=wanted.content,
+        times=wanted.times,
+        dismissal=None,
     )
 
 

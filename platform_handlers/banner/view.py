@@ -21,6 +21,8 @@ def view_of(entry: Entry) -> BannerView:
         state=banner.state,
         revision=banner.revision,
         sharing=banner.sharing,
+        copies=banner.copies,
+        keys=banner.keys,
         since_time=banner.since_time,
         changed_at=entry.envelope.time,
         title=words.title,

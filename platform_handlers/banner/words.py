@@ -3,13 +3,21 @@
 Pure. The words stand alone: whoever sees neither colour nor icon still knows how much it matters.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from bus_schemas.events import BannerEvent
-from bus_schemas.events.banner import BannerCode, Severity, Sharing
+from bus_schemas.events.banner import (
+    BannerCode,
+    Copies,
+    CopySign,
+    KeyChanges,
+    Severity,
+    Sharing,
+)
 from bus_schemas.fields import Basis
+from bus_schemas.keys import in_fours
 
 _NAMED = 3
 """Servers named in a sentence; the rest are counted."""
@@ -27,6 +35,15 @@ _OTHER_OWNERS: Final[Mapping[int, str]] = {
     21: "21 to 100 other customers",
     101: "more than 100 other customers",
 }
+
+_OFTEN: Final[Mapping[int, str]] = {
+    1: "once",
+    2: "2 to 9 times",
+    10: "10 to 99 times",
+    100: "100 to 999 times",
+    1000: "at least 1000 times",
+}
+_KEYS_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -142,22 +159,65 @@ def _rotation_due(banner: BannerEvent) -> Words:
 
 
 def _clone_suspected(banner: BannerEvent) -> Words:
+    """Tell a copy that was refused, and opened nothing, from one that runs, and opened all."""
+    server, copies = banner.server_id, banner.copies
+    signs = copies.signs if copies else (CopySign.STALE_DISK,)
+    if CopySign.TWO_RUNNING not in signs:
+        return Words(
+            f"A second copy of {server} may exist",
+            f"An older copy of {server}'s disk asked to unlock. It was refused and opened nothing. "
+            f"But if it is {server} itself that no longer starts, a copy was unlocked before it, "
+            f"and whoever did that can read its credentials.{_often(copies)}",
+            "If you restored a backup yourself, look up the code with `byok-vps status` on that "
+            f"machine and allow it with `byok server approve {server} CODE`. If not, have the "
+            f"server enrolled anew (`byok server reenrol {server}`); if it no longer starts, "
+            "revoke its credentials at their providers first.",
+        )
+    stale = " An older copy asked as well and was refused." if len(signs) > 1 else ""
     return Words(
-        f"A second copy of {banner.server_id} may exist",
-        f"Somebody asked to unlock {banner.server_id} with an old or second copy of its disk. "
-        "The request was refused.",
-        "If you restored a backup yourself, approve the unlock. If not, replace every credential "
-        "on this server and revoke the old ones.",
+        f"Two machines run as {server}",
+        f"A copy of {server}'s disk was unlocked while {server} was running. Whoever did that can "
+        f"read every credential on it.{stale}{_often(copies)}",
+        "If you moved the server yourself, stop the machine that you no longer need. If not, "
+        "revoke its credentials at their providers, have it enrolled anew "
+        f"(`byok server reenrol {server}`) and only then put in new ones: the copy could read "
+        "them too.",
     )
+
+
+def _often(copies: Copies | None) -> str:
+    if copies is None:
+        return ""
+    last = "" if copies.times == 1 else "last "
+    on = f"{copies.last_on.day} {copies.last_on:%b %Y}"
+    return f" Noticed {_OFTEN[copies.times]}, {last}on {on} (UTC)."
 
 
 def _owner_key_changed(banner: BannerEvent) -> Words:
-    return Words(
-        f"{banner.server_id} obeys other keys than before",
-        f"The list of owner keys that {banner.server_id} accepts credentials from has changed.",
-        "Compare `byok-vps trust list` on the server's console with your own fingerprints. If you "
-        "did not change it, remove the unknown key there.",
+    server, keys = banner.server_id, banner.keys or KeyChanges()
+    lasting = keys.added or keys.removed or not keys.passing
+    said = (
+        ("Added:", keys.added),
+        ("Removed:", keys.removed),
+        ("Added for a while and removed again:", keys.passing),
     )
+    told = "".join(f" {what} {_named(which)}." for what, which in said if which)
+    return Words(
+        f"{server} obeys other keys than before"
+        if lasting
+        else f"{server} obeyed another key for a while",
+        f"The list of owner keys that {server} takes credentials from has changed.{told}",
+        "If that was you, dismiss this. If not, take out the key that is not yours with "
+        "`byok-vps trust rm` on the server's console, and replace the credentials that came while "
+        "it was there. `byok-vps trust list` shows the keys it obeys now.",
+    )
+
+
+def _named(fingerprints: Sequence[str]) -> str:
+    """Print fingerprints as consoles do; of very many the first."""
+    rest = len(fingerprints) - _KEYS_NAMED
+    more = f" and {rest} more" if rest > 0 else ""
+    return ", ".join(in_fours(one) for one in fingerprints[:_KEYS_NAMED]) + more
 
 
 def _key_missing(banner: BannerEvent) -> Words:

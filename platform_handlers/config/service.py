@@ -11,9 +11,11 @@ from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.jetstream import StreamError
 from bus_schemas.transport.ledger import Batch, LedgerReader, Position
 from bus_schemas.transport.outbox import OutboxPump
+from bus_schemas.transport.pulse import watched
 from bus_schemas.transport.target import BusTarget, BusUnavailable
 from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.role_bus import role_bus
+from platform_handlers.config.orders.writer import OrderWriter
 from platform_handlers.config.purger import purge_stored
 from platform_handlers.config.store import FILE_NAME, ConfigStore
 from platform_handlers.config.view import ConfigView
@@ -22,18 +24,23 @@ from platform_handlers.config.writer import ConfigWriter, ServerOwners
 _log = structlog.get_logger(__name__)
 
 _PURGE_AGAIN_SECONDS = 5.0
+_STUCK_SECONDS = 120.0
+"""A task that took no step for so long is stuck (`pulse`)."""
 
 
 class ConfigHandler:
     """Build it with `open`, ask `writer` and `view`, keep `run` running, then `close`."""
 
-    def __init__(self, store: ConfigStore, bus: Bus, owners: ServerOwners) -> None:
-        """Join the parts."""
+    def __init__(
+        self, store: ConfigStore, bus: Bus, owners: ServerOwners, platform_key: bytes | None = None
+    ) -> None:
+        """Join the parts; *platform_key* is the public half of the platform's order key."""
         self._store = store
         self._pump = OutboxPump(store.database, bus)
         self._bus = bus
         self._folded = asyncio.Event()
         self.writer = ConfigWriter(bus, owners)
+        self.orders = OrderWriter(bus, store, platform_key)
         self.view = ConfigView(store, self.writer)
         self.reader = LedgerReader(bus, LEDGER, "config", self)
 
@@ -45,13 +52,18 @@ class ConfigHandler:
         path = installation.platform / FILE_NAME
         bus = role_bus(installation, target, Role.CONFIG).open_in_background()
         store = await ConfigStore.open(path)
-        return cls(store, bus, owners)
+        return cls(store, bus, owners, installation.orders_public_key())
 
     async def run(self) -> None:
         """Read, tell and purge until cancelled. Raises ReaderMustStop."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.reader.run(), name="config reader")
-            tasks.create_task(self._pump.run(), name="config outbox")
+            for name, work in (
+                ("config reader", self.reader.run()),
+                ("config outbox", self._pump.run()),
+            ):
+                tasks.create_task(
+                    watched(name, work, within=_STUCK_SECONDS, needs=self._bus), name=name
+                )
             tasks.create_task(self._keep_purging(), name="config purger")
 
     async def close(self) -> None:
@@ -74,6 +86,7 @@ class ConfigHandler:
             self._folded.clear()
             try:
                 await purge_stored(self._bus, self._store)
+                await self.orders.withdraw_answered()
             except (BusUnavailable, StreamError) as error:
                 _log.warning("purge_waits", error=str(error))
                 await asyncio.sleep(_PURGE_AGAIN_SECONDS)

@@ -14,12 +14,14 @@ from bus_schemas.events import (
     CredentialStored,
     PinsChanged,
     SealingKeyPublished,
+    ServerReenrolled,
 )
 from bus_schemas.keys import SignedSealingKey
 from bus_schemas.transport.database import fetch_all, fetch_one, open_database, transaction
 from bus_schemas.transport.ledger import Batch, Fact, Position
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
 from bus_schemas.transport.position import POSITION_SCHEMA, read_position, write_position
+from platform_handlers.config.orders.book import ORDERS_SCHEMA, fold_answers
 from platform_handlers.config.plan import MAX_SLOTS
 from platform_handlers.config.projection import Progress, fold, is_slot_fact, slot_of
 
@@ -46,6 +48,10 @@ CREATE TABLE IF NOT EXISTS announced (
     body TEXT NOT NULL,
     PRIMARY KEY (server_id, what)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS machines (
+    server_id TEXT PRIMARY KEY,
+    nkey TEXT NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS purges (
     server_id TEXT NOT NULL,
     slot_id TEXT NOT NULL,
@@ -53,6 +59,7 @@ CREATE TABLE IF NOT EXISTS purges (
     PRIMARY KEY (server_id, slot_id)
 ) STRICT;
 """
+    + ORDERS_SCHEMA
     + POSITION_SCHEMA
     + OUTBOX_SCHEMA
 )
@@ -91,6 +98,7 @@ class ConfigStore:
         async with transaction(self.database):
             kept = await self._fold_slots(batch.facts)
             await self._announce(batch.facts)
+            await fold_answers(self.database, batch.facts)
             await self.database.executemany(
                 "INSERT INTO purges VALUES (?, ?, ?) ON CONFLICT (server_id, slot_id)"
                 " DO UPDATE SET revision = max(revision, excluded.revision)",
@@ -174,8 +182,13 @@ class ConfigStore:
 
     async def _announce(self, facts: Iterable[Fact]) -> None:
         """Keep the newest of what servers say of themselves; an older one may come again."""
-        newest = []
+        newest: list[tuple[str, str, int, int, str]] = []
         for event in (fact.envelope.data for fact in facts):
+            if isinstance(event, ServerReenrolled):
+                await self._write_announced(newest)
+                await self._forget_machine(event)
+                newest.clear()
+                continue
             if isinstance(event, SealingKeyPublished):
                 # Whose key it is, is checked here too: the ids inside were only read as data.
                 if event.signed_key.server_id != event.server_id:
@@ -186,6 +199,24 @@ class ConfigStore:
             else:
                 continue
             newest.append((event.server_id, what, event.incarnation, event.n, body))
+        await self._write_announced(newest)
+
+    async def _forget_machine(self, event: ServerReenrolled) -> None:
+        """Forget what a server's former machine said of itself, but not how far it had counted.
+
+        The same word again must not take from the new machine what it has said since.
+        """
+        told = await self.database.execute(
+            "INSERT INTO machines VALUES (?, ?) ON CONFLICT (server_id)"
+            " DO UPDATE SET nkey = excluded.nkey WHERE nkey <> excluded.nkey",
+            (event.server_id, event.nkey),
+        )
+        if told.rowcount > 0:
+            await self.database.execute(
+                "UPDATE announced SET body = '' WHERE server_id = ?", (event.server_id,)
+            )
+
+    async def _write_announced(self, newest: Iterable[tuple[str, str, int, int, str]]) -> None:
         await self.database.executemany(
             "INSERT INTO announced VALUES (?, ?, ?, ?, ?) ON CONFLICT (server_id, what)"
             " DO UPDATE SET incarnation = excluded.incarnation, n = excluded.n,"

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from bus_schemas.api import Accepted, Dismissal, SealedSubmission, ServerList, ServerView
+from bus_schemas.approval import Approval, ApprovalReply
 from bus_schemas.errors import Refused
 from bus_schemas.events import DismissalRequested, DismissalUndone
 from bus_schemas.events.banner import BannerState
@@ -22,6 +23,7 @@ from platform_handlers.banner.feed import Feed, TooManyListeners
 from platform_handlers.banner.view import list_of
 from platform_handlers.dashboard.bodies import read_json
 from platform_handlers.dashboard.callers import Caller, caller_of
+from platform_handlers.dashboard.orders import take_order
 from platform_handlers.dashboard.ports import KnownServer, Neighbours
 from platform_handlers.dashboard.problems import (
     ProblemError,
@@ -85,6 +87,9 @@ def routes(desk: Desk) -> list[Route]:
         ("GET", server, _server),
         ("GET", slot, _slot),
         ("POST", slot, _take_sealed),
+        ("GET", server + "/orders", _orders),
+        ("POST", server + "/orders", _take_order),
+        ("POST", server + "/approval", _approve),
         ("GET", "/api/banners", _banners),
         ("GET", "/api/banners/stream", _banner_stream),
         ("POST", dismissal, _dismiss),
@@ -130,6 +135,31 @@ async def _take_sealed(desk: Desk, request: Request, caller: Caller) -> Response
     except Refused as error:
         raise _envelope_refused(error, server.server_id) from None
     return _json(Accepted(generation=wanted.generation), 202)
+
+
+async def _orders(desk: Desk, request: Request, caller: Caller) -> Response:
+    server = await _own_server(desk, request, caller)
+    return _json(await desk.neighbours.orders.list_of(server.server_id))
+
+
+async def _take_order(desk: Desk, request: Request, caller: Caller) -> Response:
+    server = await _own_server(desk, request, caller)
+    orders = desk.neighbours.orders
+    return _json(await take_order(orders, caller.owner_id, server, request), 202)
+
+
+async def _approve(desk: Desk, request: Request, caller: Caller) -> Response:
+    server = await _own_server(desk, request, caller)
+    approval = await read_json(request, Approval)
+    if approval.server_id != server.server_id:
+        detail = f"The approval is not for {server.server_id}. Sign it for {server.server_id}."
+        raise ProblemError(422, "wrong-address", "Signed for another server", detail)
+    try:
+        await desk.neighbours.approvals.approve(approval)
+    except Refused as error:
+        code, detail = error.reason.replace("_", "-"), error.detail or error.reason
+        raise ProblemError(422, code, "The approval was refused", f"{detail}.") from None
+    return _json(ApprovalReply())
 
 
 async def _banners(desk: Desk, _: Request, caller: Caller) -> Response:

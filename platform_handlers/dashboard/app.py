@@ -20,10 +20,17 @@ from starlette.responses import Response
 
 from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.jetstream import StreamError
+from bus_schemas.transport.pulse import watched
 from bus_schemas.transport.target import BusUnavailable
 from platform_handlers.authority.installation import Installation
 from platform_handlers.banner.feed import Feed
 from platform_handlers.dashboard import api
+from platform_handlers.dashboard.authorities import (
+    NamesAuthorities,
+    Published,
+    authorities_route,
+)
+from platform_handlers.dashboard.certificate import keep_current
 from platform_handlers.dashboard.headers import SecurityHeaders
 from platform_handlers.dashboard.page import Page
 from platform_handlers.dashboard.patience import PatientProtocol
@@ -36,15 +43,25 @@ _log = structlog.get_logger(__name__)
 _GOODBYE_SECONDS = 3
 """Open streams get this long when the process ends; browsers come back by themselves."""
 
+_STUCK_SECONDS = 30.0
+"""uvicorn takes a step every tenth of a second; without one for so long it is stuck (`pulse`)."""
+
 
 def build_api(
-    neighbours: Neighbours, feed: Feed, *, heartbeat: float = HEARTBEAT_SECONDS
+    neighbours: Neighbours,
+    feed: Feed,
+    *,
+    heartbeat: float = HEARTBEAT_SECONDS,
+    authorities: Published = lambda: None,
 ) -> Starlette:
     """Return the application; *feed* must be run by the caller. *heartbeat* is in seconds."""
     desk = api.Desk(neighbours, feed, heartbeat)
     app = Starlette(
-        routes=[*api.routes(desk), *Page(desk).routes()],
-        middleware=[Middleware(SecurityHeaders)],
+        routes=[authorities_route(authorities), *api.routes(desk), *Page(desk).routes()],
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(NamesAuthorities, published=authorities),
+        ],
         exception_handlers={
             ProblemError: _problem,
             HTTPException: _routing_problem,
@@ -65,13 +82,14 @@ async def serve(
 
     Port 0 lets the system choose. Raises OSError when the address is taken or the pair unreadable.
     """
+    pair = installation.api_pair
     with _listening(host, port) as listener:
         server = _Server(
             uvicorn.Config(
                 app,
                 http=PatientProtocol,
-                ssl_certfile=installation.platform / "api.pem",
-                ssl_keyfile=installation.platform / "api.key",
+                ssl_certfile=pair.certificate,
+                ssl_keyfile=pair.key,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -83,11 +101,15 @@ async def serve(
         # `access_log=False` only takes its handlers away, and whoever adds one brings it back.
         logging.getLogger("uvicorn.access").disabled = True
         server.config.load()  # a bad certificate is told here, to whoever starts us
-        running = asyncio.create_task(server.serve([listener]), name="https")
+        serving = watched("https", server.serve([listener]), within=_STUCK_SECONDS)
+        running = asyncio.create_task(serving, name="https")
+        assert server.config.ssl is not None  # noqa: S101 (both files were given)
+        renewing = asyncio.create_task(keep_current(server.config.ssl, pair), name="certificate")
         try:
             await server.wait_until_ready(running)
             yield f"https://{host}:{listener.getsockname()[1]}"
         finally:
+            renewing.cancel()
             app.state.closing.set()
             server.should_exit = True
             await running

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bus_schemas.api import SlotView
+from bus_schemas.api import OrderList, SlotView
+from bus_schemas.approval import Approval
 from bus_schemas.event import Event
 from bus_schemas.events import ConfigDesired
+from bus_schemas.events.config import Order
 from bus_schemas.keys import SignedSealingKey
+from bus_schemas.orders import Addressee
 from bus_schemas.sealed import SealedEnvelope
 
 
@@ -81,6 +84,29 @@ class Shelf(Protocol):
         ...
 
 
+class Orders(Protocol):
+    """Takes owners' signed orders in, and knows what became of them."""
+
+    async def give(self, to: Addressee, order: Order) -> ConfigDesired:
+        """Return the document that carries *order*.
+
+        Raises Refused (`stale_n` and others) and BusUnavailable.
+        """
+        ...
+
+    async def list_of(self, server_id: str) -> OrderList:
+        """Return the server's orders. Raises BusUnavailable."""
+        ...
+
+
+class Approvals(Protocol):
+    """Takes owners' approvals of restored machines in."""
+
+    async def approve(self, approval: Approval) -> None:
+        """Have the copy that *approval* names let in once. Raises Refused, BusUnavailable."""
+        ...
+
+
 class Facts(Protocol):
     """Where the owner's answers to banners go."""
 
@@ -98,4 +124,6 @@ class Neighbours:
     fleet: Fleet
     inbox: Inbox
     shelf: Shelf
+    orders: Orders
+    approvals: Approvals
     facts: Facts

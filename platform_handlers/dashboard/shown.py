@@ -10,7 +10,7 @@ from typing import Final, Literal
 from markupsafe import Markup
 
 from bus_schemas.api import BannerView, SlotStep, SlotView
-from bus_schemas.events.banner import BannerState, Severity
+from bus_schemas.events.banner import BannerCode, BannerState, Severity
 from bus_schemas.providers import load_providers
 from platform_handlers.banner.words import SEVERITY_WORDS
 from platform_handlers.owner.words import reason_in_words
@@ -30,6 +30,8 @@ _LISTS: Final[dict[BannerState, ListName]] = {
     BannerState.CLEARED: "cleared",
 }
 
+_SHARED: Final = frozenset({BannerCode.API_KEY_REUSE, BannerCode.OAUTH_REUSE})
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -46,6 +48,17 @@ class Shown:
     def severity(self) -> str:
         """How much it matters, in words."""
         return SEVERITY_WORDS[self.banner.severity]
+
+    @property
+    def comes_back(self) -> str:
+        """When a dismissed one is open again."""
+        anew = "anyone new joins" if self.banner.code in _SHARED else "it happens again"
+        return f"It comes back if {anew}."
+
+    @property
+    def reason(self) -> str:
+        """An example of why it may be all right."""
+        return "Shared on purpose" if self.banner.code in _SHARED else "I know about it"
 
     @property
     def rank(self) -> str:

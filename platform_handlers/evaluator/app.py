@@ -1,7 +1,9 @@
 """The evaluator's process: everything it needs is built here, from its own folder."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -9,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from bus_schemas.codec import decode
 from bus_schemas.errors import Refused
-from bus_schemas.events import EpochOpened
+from bus_schemas.events import EpochOpened, ServerReenrolled
 from bus_schemas.flows import Role
 from bus_schemas.streams import LEDGER
 from bus_schemas.transport.connection import Bus
@@ -17,9 +19,11 @@ from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import Conflict, Expect, read_last, store
 from bus_schemas.transport.ledger import Batch, LedgerReader, Position
 from bus_schemas.transport.outbox import OutboxPump
+from bus_schemas.transport.pulse import watched
 from bus_schemas.transport.target import BusTarget, BusUnavailable
 from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.role_bus import role_bus
+from platform_handlers.evaluator.approvals import Approvals
 from platform_handlers.evaluator.handler import Evaluator, EvaluatorSecrets
 from platform_handlers.evaluator.keys import FIRST_EPOCH, EpochKey, KeyStore
 from platform_handlers.evaluator.servers import FILE_NAME, ServerStore
@@ -27,6 +31,11 @@ from platform_handlers.evaluator.servers import FILE_NAME, ServerStore
 _log = structlog.get_logger(__name__)
 
 _PAUSE_SECONDS = 0.5
+_LOOK_SECONDS = 0.5
+"""How soon facts of a command, or of an evaluator that was killed, are sent on."""
+
+_STUCK_SECONDS = 120.0
+"""A task that took no step for so long is stuck (`pulse`); back-off and disks need less."""
 
 
 async def run_evaluator(
@@ -43,12 +52,17 @@ async def run_evaluator(
     try:
         pump = OutboxPump(servers.database, bus)
         evaluator = Evaluator(bus, own, keys, servers, pump)
-        await open_first_epoch(bus, await keys.first_epoch())
-        reader = LedgerReader(bus, LEDGER, "evaluator", _Told(servers, evaluator, pump))
+        told = _Told(servers, keys, evaluator, pump)
+        reader = LedgerReader(bus, LEDGER, "evaluator", told)
+        async with _looking(servers, pump):  # the bus may be away for long
+            await open_first_epoch(bus, await keys.first_epoch())
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(pump.run(), name="evaluator outbox")
-            tasks.create_task(reader.run(), name="evaluator reader")
+            tasks.create_task(_look(servers, pump), name="evaluator look")
+            for name, work in (("outbox", pump.run()), ("reader", reader.run())):
+                tasks.create_task(watched(name, work, within=_STUCK_SECONDS, needs=bus))
             await reader.caught_up()  # before that a revoked server might still look active
+            await told.destroy_outlived_keys()
+            await Approvals(bus, servers, pump).listen()
             await evaluator.listen()
             _log.info("evaluator_ready")
             ready()
@@ -61,8 +75,11 @@ async def run_evaluator(
 class _Told:
     """The store, and who is told when it has learnt something (`LedgerStore`)."""
 
-    def __init__(self, servers: ServerStore, evaluator: Evaluator, pump: OutboxPump) -> None:
+    def __init__(
+        self, servers: ServerStore, keys: KeyStore, evaluator: Evaluator, pump: OutboxPump
+    ) -> None:
         self._servers = servers
+        self._keys = keys
         self._evaluator = evaluator
         self._pump = pump
 
@@ -71,8 +88,39 @@ class _Told:
 
     async def apply(self, batch: Batch) -> None:
         await self._servers.apply(batch)
+        if any(isinstance(fact.envelope.data, ServerReenrolled) for fact in batch.facts):
+            await self.destroy_outlived_keys()
         await self._evaluator.heard_news()
         self._pump.wake()
+
+    async def destroy_outlived_keys(self) -> None:
+        """Destroy the unlock keys of machines whose place another one took."""
+        for server_id, enrolment in await self._servers.reenrolled():
+            await self._keys.renew(server_id, enrolment)
+
+
+@contextlib.asynccontextmanager
+async def _looking(servers: ServerStore, pump: OutboxPump) -> AsyncIterator[None]:
+    """Look for facts meanwhile."""
+    task = asyncio.create_task(_look(servers, pump), name="evaluator look")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def _look(servers: ServerStore, pump: OutboxPump) -> Coroutine[Any, Any, None]:
+    """Return the evaluator's beat (`pulse`): it needs no bus, and each look reads the disk."""
+    return watched("look", _look_for_facts(servers, pump), within=_STUCK_SECONDS)
+
+
+async def _look_for_facts(servers: ServerStore, pump: OutboxPump) -> None:
+    """Send what another process put into the outbox: a command, or one that was killed."""
+    while True:
+        if await servers.waiting():
+            pump.wake()
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 def read_secrets(installation: Installation) -> EvaluatorSecrets:

@@ -2,15 +2,19 @@
 
 No answer is given when the evaluator itself is in trouble (the bus, the disk): the server asks
 again. A refusal is an answer, and the ones that may mean a stolen disk become facts.
+
+Several evaluators on one folder share the requests. Each may be killed at any line: a state that
+was stored without an answer is one that the server's next request fits.
 """
 
 import asyncio
-import secrets
+import contextlib
 import time
 from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Final
+from functools import cached_property, partial
+from typing import Final, TypeVar
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -36,26 +40,34 @@ from bus_schemas.evaluation import (
     sign_keys,
 )
 from bus_schemas.event import Event
-from bus_schemas.events import ServerUnlocked, UnlockRefused
+from bus_schemas.events.custody import RatchetAdvanced, UnlockAnswered, UnlockRefused
+from bus_schemas.nonces import check_nonce, nonce, nonce_key
 from bus_schemas.requests import EVALUATE
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.outbox import OutboxPump
+from platform_handlers.doors.rules import Allowance, Door
 from platform_handlers.evaluator import rules
 from platform_handlers.evaluator.keys import KeyStore
-from platform_handlers.evaluator.ratchet import advance
+from platform_handlers.evaluator.ratchet import Found, advance, read_state
 from platform_handlers.evaluator.servers import KnownServer, ServerStore, require_active
 
 _log = structlog.get_logger(__name__)
 
-NONCE_LENGTH: Final = 32
+QUEUE: Final = "evaluator"
+"""Several evaluators on one folder share the work."""
+
 _TELLING = frozenset({"stale_generation", "generation_ahead", "too_many_unlocks"})
 """Refusals that become facts."""
 
 _TOLD_PER_HOUR = 30
 _HOUR = 3600
 _AT_ONCE = 32
+_EACH_SERVER = Allowance(burst=300, per_second=1, at_once=4)
+"""Requests. A start takes about ten; the rules count unlocks and evaluations besides."""
 _NEWS_SECONDS = 2.0
 """A server may be faster than the news of its enrolment."""
+
+_R = TypeVar("_R", UnlockRequest, CommitRequest)
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,11 @@ class EvaluatorSecrets:
 
     sealing: X25519PrivateKey = field(repr=False)
     signing: Ed25519PrivateKey = field(repr=False)
+
+    @cached_property
+    def nonce_key(self) -> bytes:
+        """The key of the nonces, the same in every process with this sealing key."""
+        return nonce_key(self.sealing.private_bytes_raw())
 
 
 class Evaluator:
@@ -82,15 +99,16 @@ class Evaluator:
         self._keys = keys
         self._servers = servers
         self._pump = pump
-        self._nonces = rules.Nonces()
         self._told: defaultdict[str, deque[float]] = defaultdict(deque)
         self._news = asyncio.Condition()
+        self._doubted: set[str] = set()
+        self._door = Door(_EACH_SERVER)
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._working: set[asyncio.Task[None]] = set()
 
     async def listen(self) -> None:
         """Answer from now on."""
-        await self._bus.listen(EVALUATE.wildcard, self._on_request)
+        await self._bus.listen(EVALUATE.wildcard, self._on_request, queue=QUEUE)
 
     async def heard_news(self) -> None:
         """Say that the ledger told something: a server that just enrolled may be waiting."""
@@ -102,79 +120,136 @@ class Evaluator:
         server_id = ""
         try:
             server_id = EVALUATE.parse(subject)["server_id"]
-            return await self._serve(server_id, await self._checked(server_id, raw))
+            server, request = await self._checked(server_id, raw)
+            return await self._serve(server, request)
         except (Refused, ContractError) as error:
             _log.warning("evaluation_refused", server=server_id, reason=error.reason)
             if error.reason in _TELLING:
                 await self._tell_refusal(server_id, error.reason)
             return RefusalReply(reason=error.reason)
 
-    async def _checked(self, server_id: str, raw: bytes) -> EvaluatorRequest:
-        """Return the request that *server_id*, active, signed and sealed to us."""
+    async def _checked(self, server_id: str, raw: bytes) -> tuple[KnownServer, EvaluatorRequest]:
+        """Return the server, which is active, and the request that it signed and sealed to us."""
         opened = open_request(raw, self._own.sealing)
         if opened.server_id != server_id:  # NATS vouches for the subject, not for the body
             raise Refused("wrong_server", f"{server_id} sent a request of {opened.server_id}")
         server = await self._active(server_id)
-        check_request_signature(opened, server.identity_key)
-        return opened.request
+        try:
+            check_request_signature(opened, server.identity_key)
+        except Refused:  # another machine may have become this server just now
+            server = await self._news_of(server)
+            check_request_signature(opened, server.identity_key)
+        return server, opened.request
 
-    async def _serve(self, server_id: str, request: EvaluatorRequest) -> EvaluatorReply:
+    async def _serve(self, server: KnownServer, request: EvaluatorRequest) -> EvaluatorReply:
         """Serve a request whose signature was checked."""
         if isinstance(request, ChallengeRequest):
-            nonce = secrets.token_bytes(NONCE_LENGTH)
-            self._nonces.issue(server_id, nonce, now=time.monotonic())
-            return ChallengeReply(nonce=nonce)
+            return ChallengeReply(nonce=await self._fresh_nonce(server.server_id))
         if isinstance(request, KeysRequest):
-            return await self._public_keys(server_id)
-        self._nonces.use(server_id, request.nonce, now=time.monotonic())
+            return await self._public_keys(server)
         if isinstance(request, UnlockRequest):
-            return await self._unlock(server_id, request)
+            return await self._unlock(server, request)
         if isinstance(request, CommitRequest):
-            return await self._commit(server_id, request)
-        return await self._fingerprint(server_id, request)
+            return await self._commit(server, request)
+        return await self._fingerprint(server, request)
 
-    async def _public_keys(self, server_id: str) -> KeysReply:
+    async def _public_keys(self, server: KnownServer) -> KeysReply:
+        key = await self._keys.unlock_key(server.server_id, server.enrolment)
         epochs = await self._keys.epochs()
         return sign_keys(
             self._own.signing,
-            server_id=server_id,
-            unlock_public_key=(await self._keys.unlock_key(server_id)).public_key,
+            server_id=server.server_id,
+            unlock_public_key=key.public_key,
             fingerprint_public_keys={e.epoch: e.key.public_key for e in epochs},
             current_epoch=epochs[-1].epoch,
+            nonce=await self._fresh_nonce(server.server_id),
         )
 
-    async def _unlock(self, server_id: str, request: UnlockRequest) -> EvaluationReply:
-        key = await self._keys.unlock_key(server_id)
+    async def _unlock(self, server: KnownServer, request: UnlockRequest) -> EvaluationReply:
+        key = await self._keys.unlock_key(server.server_id, server.enrolment)
         evaluation = key.evaluate(request.blinded)  # first: a bad element must not advance it
-        decide = partial(rules.unlock, request=request, now=int(time.time()))
-        await advance(self._bus, server_id, decide)
-        return EvaluationReply(evaluation=evaluation)
+        found = await self._advance(server, request, rules.unlock)
+        # Before the answer leaves: whoever gets it can open the disk, commit or no commit.
+        coming = rules.next_incarnation(found.state, server.incarnation)
+        await self._tell(UnlockAnswered(server_id=server.server_id, incarnation=coming))
+        return EvaluationReply(evaluation=evaluation, nonce=self._nonce(server, found))
 
-    async def _commit(self, server_id: str, request: CommitRequest) -> CommitReply:
-        state = await advance(self._bus, server_id, partial(rules.commit, request=request))
-        # Told again on a repeat: the first time it may not have come so far.
-        await self._tell(ServerUnlocked(server_id=server_id, incarnation=state.committed))
-        return CommitReply(incarnation=state.committed)
+    async def _commit(self, server: KnownServer, request: CommitRequest) -> CommitReply:
+        found = await self._advance(server, request, rules.commit)
+        incarnation = rules.incarnation_of(found.state)
+        # Also on a repeat: the first time it may not have come so far.
+        await self._servers.tell_unlocked(server.server_id, incarnation)
+        self._pump.wake()
+        return CommitReply(incarnation=incarnation, nonce=self._nonce(server, found))
 
-    async def _fingerprint(self, server_id: str, request: FingerprintRequest) -> EvaluationReply:
+    async def _fingerprint(
+        self, server: KnownServer, request: FingerprintRequest
+    ) -> EvaluationReply:
         epochs = {e.epoch: e.key for e in await self._keys.epochs()}
         if request.epoch not in epochs:
             raise Refused("unknown_epoch", f"no key of epoch {request.epoch} is in use")
-        await self._servers.spend(server_id, len(request.blinded), now=int(time.time()))
-        return EvaluationReply(evaluation=epochs[request.epoch].evaluate(request.blinded))
+        found = await read_state(self._bus, server.server_id)
+        check_nonce(self._own.nonce_key, server.server_id, found.sequence, request.nonce)
+        await self._servers.spend(server.server_id, len(request.blinded), now=int(time.time()))
+        evaluation = epochs[request.epoch].evaluate(request.blinded)
+        return EvaluationReply(evaluation=evaluation, nonce=request.nonce)
+
+    async def _advance(
+        self,
+        server: KnownServer,
+        request: _R,
+        rule: Callable[[RatchetAdvanced, _R, rules.Circumstances], RatchetAdvanced],
+    ) -> Found:
+        """Store what *rule* makes of the state and *request*, if its nonce is that state's."""
+        about = await self._servers.circumstances(server, now=int(time.time()))
+
+        def decide(found: Found) -> RatchetAdvanced:
+            # Here and not before: whatever was stored in between has made the nonce stale.
+            check_nonce(self._own.nonce_key, server.server_id, found.sequence, request.nonce)
+            return rule(rules.current(found.state, about), request, about)
+
+        return await advance(self._bus, server.server_id, decide)
+
+    def _nonce(self, server: KnownServer, found: Found) -> bytes:
+        return nonce(self._own.nonce_key, server.server_id, found.sequence)
+
+    async def _fresh_nonce(self, server_id: str) -> bytes:
+        found = await read_state(self._bus, server_id)
+        return nonce(self._own.nonce_key, server_id, found.sequence)
 
     async def _active(self, server_id: str) -> KnownServer:
         """Return an active server, waiting a moment for the news of its enrolment."""
         known = await self._servers.server(server_id)
         if known is None:
-            async with self._news:
-                try:
-                    async with asyncio.timeout(_NEWS_SECONDS):
-                        while (known := await self._servers.server(server_id)) is None:
-                            await self._news.wait()
-                except TimeoutError:
-                    pass
+            known = await self._heard_of(server_id, 1)
         return require_active(server_id, known)
+
+    async def _news_of(self, server: KnownServer) -> KnownServer:
+        """Return *server* as it is after a moment, in which it may have been enrolled again.
+
+        One at a time waits so for a server: badly signed requests must not take all the room.
+        """
+        server_id = server.server_id
+        if server_id in self._doubted:
+            return server
+        self._doubted.add(server_id)
+        try:
+            known = await self._heard_of(server_id, server.enrolment + 1)
+        finally:
+            self._doubted.discard(server_id)
+        return require_active(server_id, known)
+
+    async def _heard_of(self, server_id: str, enrolment: int) -> KnownServer | None:
+        """Return the server, waiting a moment for the news of that *enrolment*."""
+        known = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_NEWS_SECONDS), self._news:
+                while True:
+                    known = await self._servers.server(server_id)
+                    if known is not None and known.enrolment >= enrolment:
+                        break
+                    await self._news.wait()
+        return known
 
     async def _tell_refusal(self, server_id: str, reason: str) -> None:
         """Tell of a refusal, up to a number an hour: a stolen key must not flood the ledger."""
@@ -190,15 +265,24 @@ class Evaluator:
         self._pump.wake()
 
     async def _on_request(self, message: Msg) -> None:
-        """Work on several at once; nats-py waits while there is no room."""
+        """Work on several at once; nats-py waits while there is no room.
+
+        One server's flood ends here, unanswered, before it costs any cryptography.
+        """
+        away = self._door.enter(message.subject, now=time.monotonic())
+        if away is not None:
+            if away.worth_telling:
+                _log.warning("turned_away", subject=message.subject, count=away.count)
+            return
         await self._room.acquire()
         task = asyncio.create_task(self._respond(message))
         self._working.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(partial(self._done, message.subject))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, subject: str, task: asyncio.Task[None]) -> None:
         self._working.discard(task)
         self._room.release()
+        self._door.leave(subject)
 
     async def _respond(self, message: Msg) -> None:
         try:

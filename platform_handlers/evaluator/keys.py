@@ -3,6 +3,8 @@
 They are kept apart so that either can be backed up, or destroyed, without the other. A key is its
 32-byte seed. `secure_delete` overwrites what is deleted, and the write-ahead log is emptied after
 a deletion: destroying an unlock key makes every copy of that server's disk unreadable.
+
+Several processes may have the files open; nothing of them is kept in memory.
 """
 
 import secrets
@@ -14,7 +16,13 @@ import aiosqlite
 
 from bus_schemas.errors import Refused
 from bus_schemas.oprf import SEED_LENGTH, OprfKey
-from bus_schemas.transport.database import fetch_all, fetch_one, open_database, transaction
+from bus_schemas.transport.database import (
+    StorageBusy,
+    fetch_all,
+    fetch_one,
+    open_database,
+    transaction,
+)
 
 UNLOCK_FILE: Final = "unlock-keys.db"
 EPOCH_FILE: Final = "epoch-keys.db"
@@ -26,6 +34,10 @@ CREATE TABLE IF NOT EXISTS unlock_keys (
     server_id TEXT PRIMARY KEY,
     seed BLOB -- NULL once it was destroyed; the row stays, so that it is never made anew
 ) STRICT;
+CREATE TABLE IF NOT EXISTS unlock_key_enrolments (
+    server_id TEXT PRIMARY KEY,
+    enrolment INTEGER NOT NULL -- which enrolment the seed is for; without a row it is the first
+) STRICT;
 """
 _EPOCH_SCHEMA = """
 PRAGMA secure_delete=ON;
@@ -34,6 +46,11 @@ CREATE TABLE IF NOT EXISTS epoch_keys (
     epoch TEXT NOT NULL UNIQUE,
     seed BLOB NOT NULL
 ) STRICT;
+"""
+_FIND = """
+SELECT keys.seed, coalesce(of.enrolment, 1)
+FROM unlock_keys AS keys LEFT JOIN unlock_key_enrolments AS of USING (server_id)
+WHERE server_id = ?
 """
 
 
@@ -67,29 +84,43 @@ class KeyStore:
         await self._unlock.close()
         await self._epochs.close()
 
-    async def unlock_key(self, server_id: str) -> OprfKey:
-        """Return k_server, made at the first call. Raises Refused(`unlock_key_shredded`)."""
-        async with transaction(self._unlock):
-            await self._unlock.execute(
-                "INSERT OR IGNORE INTO unlock_keys VALUES (?, ?)",
-                (server_id, secrets.token_bytes(SEED_LENGTH)),
-            )
-            query = "SELECT seed FROM unlock_keys WHERE server_id = ?"
-            row = await fetch_one(self._unlock, query, (server_id,))
-        if row is None or row[0] is None:
+    async def unlock_key(self, server_id: str, enrolment: int = 1) -> OprfKey:
+        """Return k_server of that enrolment, made at the first call.
+
+        The key of an earlier enrolment is destroyed. One of a later is not: a ledger that is
+        read anew tells of all enrolments in turn. Raises Refused(`unlock_key_shredded`).
+        """
+        row = await fetch_one(self._unlock, _FIND, (server_id,))
+        if row is None or row[1] < enrolment:
+            row = await self._make(server_id, enrolment)
+        if row[0] is None:
             detail = f"the unlock key of {server_id} was destroyed; no copy of its disk opens"
             raise Refused("unlock_key_shredded", detail)
         return OprfKey.from_seed(row[0])
 
-    async def shred(self, server_id: str) -> None:
-        """Destroy k_server for good, its traces in the file and its log included."""
+    async def renew(self, server_id: str, enrolment: int) -> None:
+        """Destroy the key of an enrolment before *enrolment*; the next call makes a new one."""
+        row = await fetch_one(self._unlock, _FIND, (server_id,))
+        if row is not None and row[1] < enrolment:
+            await self._make(server_id, enrolment)
+
+    async def shred(self, server_id: str, enrolment: int = 1) -> None:
+        """Destroy k_server for good, its traces in the file and its log included.
+
+        A machine that is enrolled in its place after *enrolment* gets a new key.
+        Raises StorageBusy: it is destroyed, but other processes keep the log open; do it again.
+        """
         async with transaction(self._unlock):
             await self._unlock.execute(
                 "INSERT INTO unlock_keys VALUES (?, NULL)"
                 " ON CONFLICT (server_id) DO UPDATE SET seed = NULL",
                 (server_id,),
             )
-        await self._unlock.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            await self._unlock.execute(
+                "INSERT OR REPLACE INTO unlock_key_enrolments VALUES (?, ?)",
+                (server_id, enrolment),
+            )
+        await self._empty_log()
 
     async def epochs(self) -> tuple[EpochKey, ...]:
         """Return the epochs in use, oldest first; the last one is current."""
@@ -105,3 +136,27 @@ class KeyStore:
                 (FIRST_EPOCH, secrets.token_bytes(SEED_LENGTH)),
             )
         return (await self.epochs())[-1]
+
+    async def _make(self, server_id: str, enrolment: int) -> tuple[bytes | None, int]:
+        """Put a fresh seed in the place of an older enrolment's, unless somebody was faster."""
+        async with transaction(self._unlock):
+            row = await fetch_one(self._unlock, _FIND, (server_id,))
+            if row is not None and row[1] >= enrolment:
+                return row[0], row[1]
+            seed = secrets.token_bytes(SEED_LENGTH)
+            await self._unlock.execute(
+                "INSERT OR REPLACE INTO unlock_keys VALUES (?, ?)", (server_id, seed)
+            )
+            await self._unlock.execute(
+                "INSERT OR REPLACE INTO unlock_key_enrolments VALUES (?, ?)",
+                (server_id, enrolment),
+            )
+        if row is not None:
+            await self._empty_log()
+        return seed, enrolment
+
+    async def _empty_log(self) -> None:
+        """Cut the write-ahead log, where the destroyed seed may still stand."""
+        busy, *_ = await fetch_one(self._unlock, "PRAGMA wal_checkpoint(TRUNCATE)")
+        if busy:  # still, after the busy timeout
+            raise StorageBusy("the key is destroyed, but its log is in use; do it once more")

@@ -23,38 +23,38 @@ class Found:
 
     state: RatchetAdvanced
     sequence: int
-    message_id: str
+    message_id: str = ""
 
 
-async def advance(
-    bus: Bus, server_id: str, decide: Callable[[RatchetAdvanced], RatchetAdvanced]
-) -> RatchetAdvanced:
+async def advance(bus: Bus, server_id: str, decide: Callable[[Found], RatchetAdvanced]) -> Found:
     """Store what *decide* makes of the state, and return it; unchanged is not stored.
 
     *decide* is asked again when another evaluator was faster. Raises what it raises, and
     BusUnavailable.
     """
     for _ in range(_ATTEMPTS):
-        found = await _read(bus, server_id)
-        wanted = decide(found.state)
+        found = await read_state(bus, server_id)
+        wanted = decide(found)
         if wanted == found.state:
-            return wanted
+            return found
         message = fresh(wanted)
         try:
-            await store(bus, message, Expect(found.sequence))
+            sequence = await store(bus, message, Expect(found.sequence))
         except Conflict:
-            if (await _read(bus, server_id)).message_id != message.id:
+            now = await read_state(bus, server_id)
+            if now.message_id != message.id:
                 continue
-            # Our own id: it was written, only the acknowledgement got lost.
-        return wanted
+            return now  # our own id: it was written, only the acknowledgement got lost
+        return Found(wanted, sequence, message.id)
     raise BusUnavailable(f"other evaluators keep changing the ratchet of {server_id}")
 
 
-async def _read(bus: Bus, server_id: str) -> Found:
+async def read_state(bus: Bus, server_id: str) -> Found:
+    """Return the state of *server_id*. Raises BusUnavailable, ContractError."""
     subject = RatchetAdvanced.template.fill({"server_id": server_id})
     message = await read_last(bus, RATCHET.name, subject)
     if message is None:
-        return Found(first_state(server_id), 0, "")
+        return Found(first_state(server_id), 0)
     envelope = decode(message.data, subject)
     if not isinstance(envelope.data, RatchetAdvanced):
         raise ContractError("wrong_type", f"{subject} holds a {envelope.type}")

@@ -1,5 +1,10 @@
-"""Which servers the evaluator knows and serves: folded from the ledger, in a file of its own."""
+"""Which servers the evaluator knows and serves: folded from the ledger, in a file of its own.
 
+Several processes fold the same ledger into the one file: whatever another has folded already is
+passed over, so the position never goes back and no fact counts twice.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -8,13 +13,20 @@ import aiosqlite
 
 from bus_schemas.errors import Refused
 from bus_schemas.event import Event
-from bus_schemas.events import ServerDeprovisioned, ServerProvisioned, ServerRevoked
-from bus_schemas.transport.database import fetch_one, open_database, transaction
+from bus_schemas.events import (
+    MessageParked,
+    ServerDeprovisioned,
+    ServerProvisioned,
+    ServerReenrolled,
+    ServerRevoked,
+    ServerUnlocked,
+)
+from bus_schemas.transport.database import fetch_all, fetch_one, open_database, transaction
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.ledger import Batch, Position
-from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
+from bus_schemas.transport.outbox import OUTBOX_SCHEMA, depth, put
 from bus_schemas.transport.position import POSITION_SCHEMA, read_position, write_position
-from platform_handlers.evaluator.rules import check_allowance
+from platform_handlers.evaluator.rules import Circumstances, check_allowance
 
 FILE_NAME: Final = "state.db"
 _DAY_SECONDS = 24 * 3600
@@ -26,24 +38,54 @@ CREATE TABLE IF NOT EXISTS servers (
     identity_key BLOB NOT NULL,
     active INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS reenrolments (
+    server_id TEXT NOT NULL,
+    identity_key BLOB NOT NULL,
+    PRIMARY KEY (server_id, identity_key)
+) STRICT;
+CREATE TABLE IF NOT EXISTS incarnations (
+    server_id TEXT PRIMARY KEY,
+    incarnation INTEGER NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS evaluations (
     server_id TEXT PRIMARY KEY,
     day INTEGER NOT NULL,
     spent INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS recovery (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    until INTEGER NOT NULL
+) STRICT;
 """
     + POSITION_SCHEMA
     + OUTBOX_SCHEMA
 )
+_FIND = """
+SELECT identity_key, active,
+    1 + (SELECT count(*) FROM reenrolments AS again WHERE again.server_id = servers.server_id),
+    coalesce(incarnation, 0)
+FROM servers LEFT JOIN incarnations USING (server_id)
+WHERE server_id = ?
+"""
+_REMEMBER = """
+INSERT INTO incarnations VALUES (?, ?)
+ON CONFLICT (server_id) DO UPDATE SET incarnation = excluded.incarnation
+WHERE excluded.incarnation > incarnation
+"""
 
 
 @dataclass(frozen=True)
 class KnownServer:
     """A server that enrolled."""
 
+    server_id: str
     identity_key: bytes
     """Ed25519 public key, 32 bytes."""
     active: bool
+    enrolment: int = 1
+    """How often a machine has become this server."""
+    incarnation: int = 0
+    """The highest that was told; 0 before the first unlock."""
 
 
 class ServerStore:
@@ -68,16 +110,25 @@ class ServerStore:
     async def apply(self, batch: Batch) -> None:
         """Commit who came and went, the parked pointers and the position together."""
         async with transaction(self.database):
+            known = await read_position(self.database)
+            done = known.sequence if known else 0
+            if done >= batch.position.sequence:  # another evaluator was faster
+                return
             for fact in batch.facts:
-                await self._fold(fact.envelope.data)
-            await put(self.database, batch.parked)
+                if fact.sequence > done:
+                    await self._fold(fact.envelope.data)
+            await put(self.database, [p for p in batch.parked if _sequence(p.data) > done])
             await write_position(self.database, batch.position)
 
     async def server(self, server_id: str) -> KnownServer | None:
         """Return one server, None if the ledger has not told of it."""
-        query = "SELECT identity_key, active FROM servers WHERE server_id = ?"
-        row = await fetch_one(self.database, query, (server_id,))
-        return KnownServer(row[0], bool(row[1])) if row else None
+        row = await fetch_one(self.database, _FIND, (server_id,))
+        return KnownServer(server_id, row[0], bool(row[1]), row[2], row[3]) if row else None
+
+    async def reenrolled(self) -> Iterable[tuple[str, int]]:
+        """Return the servers that another machine took over, and their newest enrolment."""
+        query = "SELECT server_id, 1 + count(*) FROM reenrolments GROUP BY server_id"
+        return [(row[0], row[1]) for row in await fetch_all(self.database, query)]
 
     async def spend(self, server_id: str, wanted: int, *, now: int) -> None:
         """Take *wanted* evaluations off today's allowance. Raises Refused, StorageFull."""
@@ -92,10 +143,33 @@ class ServerStore:
                 (server_id, day, spent + wanted),
             )
 
+    async def circumstances(self, server: KnownServer, *, now: int) -> Circumstances:
+        """Return what a decision about *server* at *now* (Unix seconds) rests on."""
+        row = await fetch_one(self.database, "SELECT until FROM recovery")
+        until = int(row[0]) if row else 0
+        return Circumstances(now, server.enrolment, server.incarnation, until)
+
+    async def open_recovery(self, until: int) -> None:
+        """Open a recovery window to *until* (Unix seconds), in place of the one before."""
+        async with transaction(self.database):
+            await self.database.execute("INSERT OR REPLACE INTO recovery VALUES (1, ?)", (until,))
+
     async def tell(self, event: Event) -> None:
         """Put a fact into the outbox. Raises StorageFull."""
         async with transaction(self.database):
             await put(self.database, [fresh(event)])
+
+    async def tell_unlocked(self, server_id: str, incarnation: int) -> None:
+        """Put the fact of an unlock into the outbox, unless that incarnation was told already."""
+        async with transaction(self.database):
+            done = await self.database.execute(_REMEMBER, (server_id, incarnation))
+            if done.rowcount > 0:
+                fact = ServerUnlocked(server_id=server_id, incarnation=incarnation)
+                await put(self.database, [fresh(fact)])
+
+    async def waiting(self) -> int:
+        """Return how many facts the bus does not have yet, other processes' included."""
+        return await depth(self.database)
 
     async def _fold(self, event: Event) -> None:
         if isinstance(event, ServerProvisioned):
@@ -104,16 +178,48 @@ class ServerStore:
                 "INSERT OR IGNORE INTO servers VALUES (?, ?, 1)",
                 (event.server_id, event.identity_key),
             )
+        elif isinstance(event, ServerReenrolled):
+            await self._enrol_again(event)
+        elif isinstance(event, ServerUnlocked):
+            await self.database.execute(_REMEMBER, (event.server_id, event.incarnation))
         elif isinstance(event, ServerRevoked | ServerDeprovisioned):
             await self.database.execute(
                 "UPDATE servers SET active = 0 WHERE server_id = ?", (event.server_id,)
             )
 
+    async def _enrol_again(self, event: ServerReenrolled) -> None:
+        """Take the new machine's key. A fact that lies in the ledger twice must count once.
+
+        A second count would destroy the unlock key in use.
+        """
+        key = (event.server_id, event.identity_key)
+        query = "SELECT 1 FROM servers WHERE server_id = ? AND identity_key = ?"
+        if await fetch_one(self.database, query, key):
+            return
+        done = await self.database.execute("INSERT OR IGNORE INTO reenrolments VALUES (?, ?)", key)
+        if done.rowcount > 0:
+            await self.database.execute(
+                "INSERT INTO servers VALUES (?, ?, 1) ON CONFLICT (server_id)"
+                " DO UPDATE SET identity_key = excluded.identity_key, active = 1",
+                key,
+            )
+
+
+def require_known(server_id: str, known: KnownServer | None) -> KnownServer:
+    """Return *known*. Raises Refused(`unknown_server`). Pure."""
+    if known is None:
+        raise Refused("unknown_server", f"the ledger tells of no server {server_id}")
+    return known
+
 
 def require_active(server_id: str, known: KnownServer | None) -> KnownServer:
     """Return *known*. Raises Refused: `unknown_server`, `server_not_active`. Pure."""
-    if known is None:
-        raise Refused("unknown_server", f"the ledger tells of no server {server_id}")
+    known = require_known(server_id, known)
     if not known.active:
         raise Refused("server_not_active", f"{server_id} was revoked or deprovisioned")
     return known
+
+
+def _sequence(pointer: Event) -> int:
+    """Return which message a parked pointer is about."""
+    return pointer.sequence if isinstance(pointer, MessageParked) else 0

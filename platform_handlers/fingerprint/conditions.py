@@ -3,10 +3,19 @@
 from dataclasses import dataclass
 
 from bus_schemas.event import Event
-from bus_schemas.events import CredentialNeedsKey, CredentialStored, StatusChanged
+from bus_schemas.events import (
+    CredentialNeedsKey,
+    CredentialStored,
+    ServerDeprovisioned,
+    ServerReenrolled,
+    ServerRevoked,
+    StatusChanged,
+    UnlockApproved,
+)
 from bus_schemas.events.banner import BannerCode
 from bus_schemas.events.health import Transition
 from platform_handlers.banner.lifecycle import BannerKey, Wanted
+from platform_handlers.fingerprint.rules import REUSE_CODES
 
 _TRANSITIONS = {
     Transition.REJECTED: (BannerCode.KEY_REJECTED, True),
@@ -14,6 +23,17 @@ _TRANSITIONS = {
     Transition.SILENT: (BannerCode.SERVER_SILENT, True),
     Transition.RETURNED: (BannerCode.SERVER_SILENT, False),
 }
+
+_OF_ONE_MACHINE = frozenset(
+    {
+        BannerCode.CLONE_SUSPECTED,
+        BannerCode.OWNER_KEY_CHANGED,
+        BannerCode.KEY_REJECTED,
+        BannerCode.ROTATION_STUCK,
+        BannerCode.ROTATION_DUE,
+    }
+)
+"""What another machine in its place has nothing to do with: its vault is empty, its pins new."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +47,7 @@ class Wish:
 def wishes(event: Event) -> tuple[Wish, ...]:
     """Return what *event* alone says about banners."""
     match event:
-        case StatusChanged():
+        case StatusChanged() if event.transition in _TRANSITIONS:
             code, stands = _TRANSITIONS[event.transition]
             return (_wish(event.server_id, event.slot_id or "", code, stands=stands),)
         case CredentialNeedsKey():
@@ -37,8 +57,27 @@ def wishes(event: Event) -> tuple[Wish, ...]:
                 _wish(event.server_id, event.slot_id, BannerCode.KEY_MISSING, stands=False),
                 _wish(event.server_id, event.slot_id, BannerCode.KEY_REJECTED, stands=False),
             )
+        case UnlockApproved():  # the copy was the owner's own
+            return (_wish(event.server_id, "", BannerCode.CLONE_SUSPECTED, stands=False),)
         case _:
             return ()
+
+
+def ended(event: Event, code: BannerCode) -> bool:
+    """Whether *event* ends every banner of its server under *code*.
+
+    Of a revoked server goes what only it could end (its silence, a rejected key) or what can no
+    longer be (a copy that asks), while what it shares stays to be told: whoever took it has it.
+    """
+    match event:
+        case ServerDeprovisioned():
+            return True
+        case ServerRevoked():
+            return code not in REUSE_CODES
+        case ServerReenrolled():
+            return code in _OF_ONE_MACHINE
+        case _:
+            return False
 
 
 def _wish(server_id: str, slot_id: str, code: BannerCode, *, stands: bool) -> Wish:

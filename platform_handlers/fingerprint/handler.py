@@ -7,9 +7,13 @@ from bus_schemas.streams import LEDGER
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.ledger import Batch, LedgerReader, Position
 from bus_schemas.transport.outbox import OutboxPump
+from bus_schemas.transport.pulse import watched
 from platform_handlers.banner.announcer import Announcer
 from platform_handlers.fingerprint.rules import RULES_VERSION
 from platform_handlers.fingerprint.store import FingerprintStore
+
+_STUCK_SECONDS = 120.0
+"""A task that took no step for so long is stuck (`pulse`)."""
 
 
 class FingerprintHandler:
@@ -17,6 +21,7 @@ class FingerprintHandler:
 
     def __init__(self, store: FingerprintStore, bus: Bus) -> None:
         self._store = store
+        self._bus = bus
         self._announcer = Announcer(store.database, bus)
         self._pump = OutboxPump(store.database, bus)
         self.reader = LedgerReader(
@@ -42,8 +47,13 @@ class FingerprintHandler:
         """Run until cancelled. Raises ReaderMustStop inside an ExceptionGroup."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._announcer.run())
-                tasks.create_task(self._pump.run())
-                tasks.create_task(self.reader.run())
+                for name, work in (
+                    ("fingerprint announcer", self._announcer.run()),
+                    ("fingerprint outbox", self._pump.run()),
+                    ("fingerprint reader", self.reader.run()),
+                ):
+                    tasks.create_task(
+                        watched(name, work, within=_STUCK_SECONDS, needs=self._bus), name=name
+                    )
         finally:
             await self._store.close()

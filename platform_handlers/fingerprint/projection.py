@@ -18,17 +18,21 @@ from bus_schemas.events import (
     FingerprintObserved,
     FingerprintRenewed,
     FingerprintRetired,
+    PinsChanged,
     ServerDeprovisioned,
     ServerProvisioned,
+    ServerReenrolled,
     ServerRevoked,
 )
+from bus_schemas.events.banner import BannerCode, BannerState
 from platform_handlers.banner import lifecycle
-from platform_handlers.banner.lifecycle import Banner, BannerKey, Cause, Wanted
-from platform_handlers.fingerprint import edits
+from platform_handlers.banner.lifecycle import Banner, BannerKey, Cause, Content, Wanted
+from platform_handlers.fingerprint import copies, edits, pins
 from platform_handlers.fingerprint.banners import Banners
-from platform_handlers.fingerprint.conditions import wishes
+from platform_handlers.fingerprint.conditions import ended, wishes
 from platform_handlers.fingerprint.edits import MAX_SLOTS, Edit, Observer
 from platform_handlers.fingerprint.holders import Holders, Holding, SlotKey, TagKey
+from platform_handlers.fingerprint.pins import Pins
 from platform_handlers.fingerprint.reach import Place, Trace, reached, trace
 from platform_handlers.fingerprint.rules import CODE_OF, REUSE_CODES, partners, sharing
 
@@ -45,7 +49,11 @@ class Server:
     stamp: tuple[int, int]
     """(incarnation, n) of its newest fact; one not above it is a repeat and ignored."""
     renewed_tick: int
+    nkey: str
+    """Of the machine that enrolled last; a word that names it again is a repeat."""
     active: bool = True
+    pins: Pins | None = None
+    """None before the machine has told them."""
 
 
 @dataclass
@@ -74,6 +82,8 @@ class Projection:
         """Fold *event* in; return the banners whose revision it moved, each at most once."""
         if isinstance(event, ServerFact) and not self._accept(event):
             return []
+        if isinstance(event, ServerReenrolled) and self._is_enrolled(event):
+            return []
         changed = self._correlate(self._edits(event, cause), cause)
         changed += self._answer(event, cause)
         changed += self._note_condition(event, cause)
@@ -88,6 +98,11 @@ class Projection:
             return False
         self._keep_server(event.server_id, replace(server, stamp=stamp))
         return True
+
+    def _is_enrolled(self, event: ServerReenrolled) -> bool:
+        """Whether this was told: again it would take away what the new machine has told since."""
+        known = self.servers.get(event.server_id)
+        return known is not None and known.nkey == event.nkey
 
     def _keep_server(self, server_id: str, server: Server) -> None:
         self.servers[server_id] = server
@@ -106,6 +121,8 @@ class Projection:
                 done = edits.retire(self.holders, event)
             case ServerProvisioned():
                 self._provisioned(event)
+            case ServerReenrolled():
+                done = self._reenrolled(event)
             case ServerRevoked() | ServerDeprovisioned():
                 done = self._ended(event)
             case EpochClosed():
@@ -130,7 +147,18 @@ class Projection:
 
     def _provisioned(self, event: ServerProvisioned) -> None:
         if event.server_id not in self.servers:  # ids are never issued twice: else a repeat
-            self._keep_server(event.server_id, Server(event.owner_id, (0, 0), self.ticks))
+            server = Server(event.owner_id, (0, 0), self.ticks, event.nkey)
+            self._keep_server(event.server_id, server)
+
+    def _reenrolled(self, event: ServerReenrolled) -> list[Edit]:
+        """Put another machine in the place of one that may have been revoked; its vault is empty.
+
+        The numbers of its facts go on, so what the old one said late still is late.
+        """
+        if server := self.servers.get(event.server_id):
+            stamp, tick = server.stamp, self.ticks
+            self._keep_server(event.server_id, Server(server.owner_id, stamp, tick, event.nkey))
+        return edits.leave(self.holders, event.server_id)
 
     def _ended(self, event: ServerRevoked | ServerDeprovisioned) -> list[Edit]:
         """End a server. A revoked one's holdings stay: whoever took it has the credentials."""
@@ -198,20 +226,16 @@ class Projection:
         if told is not None:
             remembers = old is not None and old.dismissal is not None
             matching = partners(self.holders, slot, key.code) if remembers else {}
-            wanted = Wanted(told, frozenset(matching))
+            wanted = Wanted(Content(sharing=told), frozenset(matching))
         return self._settle(key, self.servers[key.server_id].owner_id, wanted, cause)
 
     def _note_condition(self, event: Event, cause: Cause) -> list[Banner]:
-        """Raise and clear what follows from *event* alone.
-
-        Of a server that is gone nothing more is said; what only a revoked one itself could end
-        (its silence, a rejected key) ends with it, while what it shares stays to be told.
-        """
+        """Raise and clear what is no comparison of servers; of one that is gone only clear."""
         wanted = {wish.key: wish.wanted for wish in wishes(event)}
-        if isinstance(event, ServerRevoked | ServerDeprovisioned):
-            gone = isinstance(event, ServerDeprovisioned)
+        wanted |= self._second_copy(event, cause) | self._owner_keys(event)
+        if isinstance(event, ServerRevoked | ServerDeprovisioned | ServerReenrolled):
             mine = self.banners.of_server(event.server_id)
-            wanted = dict.fromkeys(key for key in mine if gone or key.code not in REUSE_CODES)
+            wanted = dict.fromkeys(key for key in mine if ended(event, key.code))
         return [
             banner
             for key, want in wanted.items()
@@ -220,10 +244,35 @@ class Projection:
             for banner in self._settle(key, server.owner_id, want, cause)
         ]
 
+    def _second_copy(self, event: Event, cause: Cause) -> dict[BannerKey, Wanted | None]:
+        found = copies.sign_in(event)
+        if found is None:
+            return {}
+        server_id, sign = found
+        key = BannerKey(server_id, "", BannerCode.CLONE_SUSPECTED)
+        return {key: copies.noticed(self.banners.get(key), sign, cause.at.date())}
+
+    def _owner_keys(self, event: Event) -> dict[BannerKey, Wanted | None]:
+        """Take note of the keys a server obeys, and say what its owner does not know of."""
+        if not isinstance(event, PinsChanged):
+            return {}
+        key = BannerKey(event.server_id, "", BannerCode.OWNER_KEY_CHANGED)
+        server, banner = self.servers[event.server_id], self.banners.get(key)
+        dismissed = banner is not None and banner.state is BannerState.DISMISSED
+        now = pins.after(server.pins, event.pinned, dismissed=dismissed)
+        if now == server.pins:
+            return {}
+        self._keep_server(event.server_id, replace(server, pins=now))
+        return {key: pins.wanted(banner, now)}
+
     def _has_room(self, key: BannerKey) -> bool:
-        """Whether another condition of this server may be told: it may have invented the slot."""
+        """Whether another condition of this server may be told: it may have invented the slot.
+
+        Not asked of what concerns the server itself: else a copy of it could, by inventing slots,
+        keep its own discovery from being told.
+        """
         mine = self.banners.of_server(key.server_id)
-        room = key in mine or len(mine) < MAX_BANNERS
+        room = not key.slot_id or key in mine or len(mine) < MAX_BANNERS
         self.dropped += not room
         return room
 

@@ -20,6 +20,7 @@ from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
 from platform_handlers.banner.announcer import ANNOUNCEMENTS_SCHEMA, enqueue
 from platform_handlers.banner.lifecycle import Banner, Cause, announcement
 from platform_handlers.fingerprint.holders import Holding, SlotKey, Standing, TagKey
+from platform_handlers.fingerprint.pins import Pins
 from platform_handlers.fingerprint.projection import Dirty, Projection, Server
 
 _SCHEMA = f"""
@@ -30,7 +31,8 @@ CREATE TABLE IF NOT EXISTS position (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS servers (
     server_id TEXT PRIMARY KEY, owner_id TEXT NOT NULL, active INTEGER NOT NULL,
-    incarnation INTEGER NOT NULL, n INTEGER NOT NULL, renewed_tick INTEGER NOT NULL
+    incarnation INTEGER NOT NULL, n INTEGER NOT NULL, renewed_tick INTEGER NOT NULL,
+    nkey TEXT NOT NULL, pins TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS holdings (
     server_id TEXT NOT NULL, slot_id TEXT NOT NULL, epoch TEXT NOT NULL, tag TEXT NOT NULL,
@@ -46,6 +48,7 @@ CREATE TABLE IF NOT EXISTS banners (banner_id TEXT PRIMARY KEY, body TEXT NOT NU
 """
 
 _BANNER = TypeAdapter(Banner)
+_PINS = TypeAdapter(Pins | None)
 
 
 @dataclass
@@ -94,8 +97,10 @@ class FingerprintStore:
         """Read the committed state, forgetting what was in memory."""
         fresh = Projection()
         async for row in _rows(self.database, "SELECT * FROM servers"):
-            server_id, owner_id, active, incarnation, n, tick = row
-            fresh.servers[server_id] = Server(owner_id, (incarnation, n), tick, bool(active))
+            server_id, owner_id, active, incarnation, n, tick, nkey, pins = row
+            fresh.servers[server_id] = Server(
+                owner_id, (incarnation, n), tick, nkey, bool(active), _PINS.validate_json(pins)
+            )
         async for row in _rows(self.database, "SELECT * FROM holdings"):
             fresh.holders.put(_holding(row))
         async for (body,) in _rows(self.database, "SELECT body FROM banners"):
@@ -121,12 +126,8 @@ class FingerprintStore:
     async def _write_dirty(self) -> None:
         state, dirty = self.projection, self.projection.dirty
         await self.database.executemany(
-            "INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (server_id, s.owner_id, s.active, *s.stamp, s.renewed_tick)
-                for server_id in dirty.servers
-                for s in [state.servers[server_id]]
-            ],
+            "INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(name, *_columns(state.servers[name])) for name in dirty.servers],
         )
         held = {key: state.holders.of_slot(key[0]).get(key[1]) for key in dirty.holdings}
         await self.database.executemany(
@@ -156,6 +157,11 @@ def cause_of(fact: Fact, tick: int) -> Cause:
     """Return *fact* as the cause of whatever it sets off."""
     envelope = fact.envelope
     return Cause(fact.sequence, fact.stored_at, envelope.id, envelope.correlationid, tick)
+
+
+def _columns(server: Server) -> tuple[object, ...]:
+    pins = _PINS.dump_json(server.pins).decode()
+    return (server.owner_id, server.active, *server.stamp, server.renewed_tick, server.nkey, pins)
 
 
 def _row(holding: Holding) -> tuple[object, ...]:

@@ -1,1 +1,1 @@
-"""From health reports to the few transitions that matter: silent, returned, rejected, accepted."""
+"""From health reports to the few transitions that matter: silent, rejected, cloned, and back."""

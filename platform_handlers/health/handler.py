@@ -17,11 +17,17 @@ from bus_schemas.transport.follow import follow
 from bus_schemas.transport.jetstream import StoredMessage
 from bus_schemas.transport.ledger import Batch, LedgerReader, Position
 from bus_schemas.transport.outbox import OutboxPump
+from bus_schemas.transport.pulse import watched
+from platform_handlers.doors.rules import Allowance, Door
 from platform_handlers.health.rules import on_report, on_silence
 from platform_handlers.health.store import HealthStore
 
 _log = structlog.get_logger(__name__)
 _LOOK_SECONDS = 10.0
+_SLOT_CHANGES = Allowance(burst=256, per_second=256 / (24 * 3600), at_once=1)
+"""What one server's reports may add to the ledger: all slots' keys refused and taken, twice."""
+_STUCK_SECONDS = 120.0
+"""A task that took no step for so long is stuck (`pulse`)."""
 
 
 class HealthHandler:
@@ -33,6 +39,7 @@ class HealthHandler:
         self._pump = OutboxPump(store.database, bus)
         self._reader = LedgerReader(bus, LEDGER, "health", self)
         self._last_report: dict[str, float] = {}
+        self._door = Door(_SLOT_CHANGES)
         self._listening_since = time.time()
         bus.on_ready(self._listen_anew)
 
@@ -54,15 +61,24 @@ class HealthHandler:
         """Run until cancelled. Raises ReaderMustStop inside an ExceptionGroup."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pump.run())
-                tasks.create_task(self._reader.run())
-                tasks.create_task(self._follow_reports())
-                tasks.create_task(self._mind_silence())
+                for name, work in (
+                    ("health outbox", self._pump.run()),
+                    ("health reader", self._reader.run()),
+                    ("health silence", self._mind_silence()),
+                ):
+                    tasks.create_task(
+                        watched(name, work, within=_STUCK_SECONDS, needs=self._bus), name=name
+                    )
+                tasks.create_task(self._follow_reports(), name="health reports")
         finally:
             await self._store.database.close()
 
     async def _follow_reports(self) -> None:
-        await self._reader.caught_up()
+        await self._reader.caught_up()  # however long that takes: the reader is watched itself
+        reports = self._take_reports()
+        await watched("health reports", reports, within=_STUCK_SECONDS, needs=self._bus)
+
+    async def _take_reports(self) -> None:
         async for messages in follow(self._bus, HEALTH, 1):
             for message in messages:
                 await self._take(message)
@@ -78,7 +94,21 @@ class HealthHandler:
             self._last_report[report.server_id] = reported
             known = self._store.servers.get(report.server_id)
             if known and known.active:
-                await self._tell(on_report(known, report, time.time() - reported))
+                changes = on_report(known, report, at=reported, now=time.time())
+                await self._tell([change for change in changes if self._may_tell(change)])
+
+    def _may_tell(self, change: StatusChanged) -> bool:
+        """Whether to tell a slot's change now: a server could say this, then that, for ever.
+
+        What is held back is told by a later report. What is said of the server as a whole is not
+        counted: its thief must not be able to use that up.
+        """
+        if change.slot_id is None:
+            return True
+        away = self._door.spend(change.server_id, now=time.monotonic())
+        if away is not None and away.worth_telling:
+            _log.warning("status_held_back", server=change.server_id, count=away.count)
+        return away is None
 
     async def _mind_silence(self) -> None:
         while True:

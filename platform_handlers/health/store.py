@@ -1,6 +1,7 @@
 """What the ledger says of servers' status, and the facts on their way there."""
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,20 +12,23 @@ from bus_schemas.event import Event
 from bus_schemas.events import (
     ServerDeprovisioned,
     ServerProvisioned,
+    ServerReenrolled,
     ServerRevoked,
+    ServerUnlocked,
     StatusChanged,
+    UnlockAnswered,
 )
 from bus_schemas.transport.database import open_database, transaction
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.ledger import Batch, Position
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
 from bus_schemas.transport.position import POSITION_SCHEMA, read_position, write_position
-from platform_handlers.health.rules import Known, told
+from platform_handlers.health.rules import Known, Start, started, told
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS servers (
     server_id TEXT PRIMARY KEY, owner_id TEXT NOT NULL, active INTEGER NOT NULL,
-    silent INTEGER NOT NULL, rejected TEXT NOT NULL
+    silent INTEGER NOT NULL, rejected TEXT NOT NULL, starts TEXT NOT NULL, clone_told TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 {POSITION_SCHEMA}
 {OUTBOX_SCHEMA}
@@ -44,10 +48,7 @@ class HealthStore:
         """Open the store and read its state into memory."""
         store = cls(await open_database(path, _SCHEMA))
         for row in await store.database.execute_fetchall("SELECT * FROM servers"):
-            server_id, owner_id, active, silent, rejected = row
-            store.servers[server_id] = Known(
-                owner_id, bool(active), bool(silent), frozenset(json.loads(rejected))
-            )
+            store.servers[row[0]] = _known(*row[1:])
         store._position = await read_position(store.database)
         return store
 
@@ -60,7 +61,7 @@ class HealthStore:
         async with transaction(self.database):
             servers = dict(self.servers)  # inside: `tell` may have been at work until now
             for fact in batch.facts:
-                fold(servers, fact.envelope.data)
+                fold(servers, fact.envelope.data, fact.stored_at.timestamp())
             await self._write(servers)
             await put(self.database, batch.parked)
             await write_position(self.database, batch.position)
@@ -74,7 +75,7 @@ class HealthStore:
         async with transaction(self.database):
             servers = dict(self.servers)
             for change in changes:
-                fold(servers, change)
+                fold(servers, change, time.time())
             await self._write(servers)
             await put(self.database, [fresh(change) for change in changes])
         self.servers = servers
@@ -82,21 +83,44 @@ class HealthStore:
     async def _write(self, servers: Mapping[str, Known]) -> None:
         """Write the rows that differ from what is known so far."""
         await self.database.executemany(
-            "INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
-                (server_id, k.owner_id, k.active, k.silent, json.dumps(sorted(k.rejected)))
+                (server_id, *_columns(k))
                 for server_id, k in servers.items()
                 if self.servers.get(server_id) != k
             ],
         )
 
 
-def fold(servers: dict[str, Known], event: Event) -> None:
-    """Note in *servers* what *event* says."""
+def _columns(known: Known) -> tuple[object, ...]:
+    lists = (sorted(known.rejected), known.starts, known.clone_told)
+    return (known.owner_id, known.active, known.silent, *map(json.dumps, lists))
+
+
+def _known(
+    owner_id: str, active: int, silent: int, rejected: str, starts: str, clone_told: str
+) -> Known:
+    return Known(
+        owner_id,
+        bool(active),
+        bool(silent),
+        frozenset(json.loads(rejected)),
+        tuple(Start(*start) for start in json.loads(starts)),
+        Start(*json.loads(clone_told)),
+    )
+
+
+def fold(servers: dict[str, Known], event: Event, at: float) -> None:
+    """Note in *servers* what *event* says, which the ledger took at *at* (Unix seconds)."""
     match event:
         case ServerProvisioned():
             servers.setdefault(event.server_id, Known(event.owner_id))
         case ServerRevoked() | ServerDeprovisioned() if event.server_id in servers:
             servers[event.server_id] = replace(servers[event.server_id], active=False)
+        case ServerReenrolled() if event.server_id in servers:  # its vault is empty
+            known = servers[event.server_id]
+            servers[event.server_id] = replace(known, active=True, rejected=frozenset())
+        case UnlockAnswered() | ServerUnlocked() if event.server_id in servers:
+            servers[event.server_id] = started(servers[event.server_id], event, at)
         case StatusChanged() if event.server_id in servers:
-            servers[event.server_id] = told(servers[event.server_id], event)
+            servers[event.server_id] = told(servers[event.server_id], event, at)

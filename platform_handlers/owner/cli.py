@@ -1,89 +1,20 @@
 """`byok owner …`, `byok key …` and `byok banners`: all that an owner does on their own machine."""
 
-import functools
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from bus_schemas.fields import ID_PATTERN, CredentialKind
-from bus_schemas.keys import in_fours, owner_fingerprint
-from platform_handlers.owner import asking, banner_list
-from platform_handlers.owner.console import failures_told, screen
-from platform_handlers.owner.home import Address, Home
+from bus_schemas.approval import sign_approval
+from bus_schemas.fields import CredentialKind
+from bus_schemas.keys import fingerprint_typed, in_fours, owner_fingerprint
+from platform_handlers.owner import asking, banner_list, order_commands
+from platform_handlers.owner.console import screen
+from platform_handlers.owner.home import Home
 from platform_handlers.owner.key_set import KeySet, set_key, show_status
+from platform_handlers.owner.place import FILE, ID, Place, with_home, with_platform
 from platform_handlers.owner.platform_api import PlatformApi
-
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
-
-@dataclass(frozen=True)
-class Place:
-    """The owner's folder, and where the platform is."""
-
-    home: Home
-    address: Address
-
-
-class _Id(click.ParamType[str]):
-    name = "id"
-
-    def convert(
-        self,
-        value: Any,  # noqa: ANN401 (click's signature)
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> str:
-        """Refuse what cannot be an id: it becomes a part of an address."""
-        if not re.fullmatch(ID_PATTERN, str(value)):
-            self.fail(f"{value!r} is no id: 1 to 63 of a-z, 0-9 and -", param, ctx)
-        return str(value)
-
-
-_ID: Final = _Id()
-
-
-def _with_home(command: Callable[..., None]) -> Callable[..., None]:
-    """Give *command* the owner's folder and tell its failures in one sentence."""
-
-    @click.option(
-        "--home", type=click.Path(file_okay=False, path_type=Path), help="The owner's folder."
-    )
-    @functools.wraps(command)
-    def wrapped(*args: Any, home: Path | None, **options: Any) -> None:  # noqa: ANN401
-        with failures_told():
-            command(*args, home=Home(home) if home else Home.default(), **options)
-
-    return wrapped
-
-
-def _with_platform(command: Callable[..., None]) -> Callable[..., None]:
-    """Give *command* the owner's folder and where the platform is."""
-
-    @click.option("--api", metavar="URL", help="The platform's https:// address.")
-    @click.option("--ca", type=_FILE, help="The only CA to trust for it.")
-    @click.option("--token-file", type=_FILE, help="Holds the API token.")
-    @_with_home
-    @functools.wraps(command)
-    def wrapped(
-        *args: Any,  # noqa: ANN401
-        home: Home,
-        api: str | None,
-        ca: Path | None,
-        token_file: Path | None,
-        **options: Any,  # noqa: ANN401
-    ) -> None:
-        if api and ca and token_file:
-            address = Address(api, ca, token_file)
-        else:
-            known = home.address()
-            address = Address(api or known.url, ca or known.ca_file, token_file or known.token_file)
-        command(*args, place=Place(home, address), **options)
-
-    return wrapped
 
 
 @click.group()
@@ -92,7 +23,7 @@ def owner() -> None:
 
 
 @owner.command()
-@_with_home
+@with_home
 def keygen(home: Home) -> None:
     """Make your owner key: only credentials signed with it are taken by your servers."""
     key = home.make_owner_key()
@@ -104,7 +35,7 @@ def keygen(home: Home) -> None:
 
 
 @owner.command()
-@_with_home
+@with_home
 def fingerprint(home: Home) -> None:
     """Print the fingerprint of your owner key, to type on a server's console."""
     click.echo(owner_fingerprint(home.owner_key().public_key().public_bytes_raw()))
@@ -112,8 +43,8 @@ def fingerprint(home: Home) -> None:
 
 @owner.command()
 @click.argument("url")
-@click.option("--ca", type=_FILE, required=True, help="The platform's CA certificate.")
-@_with_home
+@click.option("--ca", type=FILE, required=True, help="The platform's CA certificate.")
+@with_home
 def connect(url: str, ca: Path, home: Home) -> None:
     """Remember the platform at URL; asks for the API token, or reads it from standard input."""
     address = home.connect(url.rstrip("/"), ca.read_bytes(), asking.read_token())
@@ -124,8 +55,8 @@ def connect(url: str, ca: Path, home: Home) -> None:
 
 
 @owner.command()
-@click.argument("server_id", metavar="SERVER", type=_ID)
-@_with_home
+@click.argument("server_id", metavar="SERVER", type=ID)
+@with_home
 def forget(server_id: str, home: Home) -> None:
     """Forget SERVER's fingerprint, after it was set up anew."""
     known = home.pinned(server_id)
@@ -139,8 +70,8 @@ def key() -> None:
 
 
 @key.command("set", context_settings={"allow_extra_args": True})
-@click.argument("server_id", metavar="SERVER", type=_ID)
-@click.argument("slot_id", metavar="SLOT", type=_ID)
+@click.argument("server_id", metavar="SERVER", type=ID)
+@click.argument("slot_id", metavar="SLOT", type=ID)
 @click.option("--provider", metavar="ID", help="Needed for a new slot.")
 @click.option(
     "--kind",
@@ -153,7 +84,7 @@ def key() -> None:
     "--server-fingerprint", metavar="FP", help="What SERVER's console shows; not a secret."
 )
 @click.option("--wait", type=click.FloatRange(0, 3600), default=60.0, show_default=True, help="s")
-@_with_platform
+@with_platform
 def set_(place: Place, kind: str, **options: Any) -> None:  # noqa: ANN401 (as KeySet has them)
     """Seal a credential for SERVER and send it; asks for it, or reads it from standard input.
 
@@ -173,8 +104,8 @@ def set_(place: Place, kind: str, **options: Any) -> None:  # noqa: ANN401 (as K
 
 
 @key.command()
-@click.argument("server_id", metavar="SERVER", type=_ID)
-@_with_platform
+@click.argument("server_id", metavar="SERVER", type=ID)
+@with_platform
 def status(server_id: str, place: Place) -> None:
     """Show how far each slot of SERVER has come."""
     with PlatformApi(place.address) as platform:
@@ -182,9 +113,31 @@ def status(server_id: str, place: Place) -> None:
 
 
 @click.command()
+@click.argument("server_id", metavar="SERVER", type=ID)
+@click.argument("code", metavar="CODE")
+@with_platform
+def approve(server_id: str, code: str, place: Place) -> None:
+    """Let a copy of SERVER's disk unlock once: after a restore, with the CODE on its console.
+
+    Only if you restored that machine yourself: the machine that ran last is shut out by it.
+    Good for an hour.
+    """
+    approval = sign_approval(
+        place.home.owner_key(),
+        server_id=server_id,
+        code=fingerprint_typed(code),
+        issued_at=int(time.time()),
+    )
+    with PlatformApi(place.address) as platform:
+        platform.approve(approval)
+    click.echo(f"{server_id} may unlock with the disk {in_fours(approval.code)}, once, within an")
+    click.echo("hour. On its console: systemctl restart byok-vps")
+
+
+@click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.option("--all", "every", is_flag=True, help="Dismissed and cleared ones, too.")
-@_with_platform
+@with_platform
 def banners(place: Place, *, as_json: bool, every: bool) -> None:
     """List what needs your attention."""
     with PlatformApi(place.address) as platform:
@@ -194,6 +147,11 @@ def banners(place: Place, *, as_json: bool, every: bool) -> None:
     else:
         screen().print(banner_list.as_table(found, every=every))
 
+
+for _command in (order_commands.trust, order_commands.distrust):
+    owner.add_command(_command)
+for _command in (order_commands.stop, order_commands.resume):
+    key.add_command(_command)
 
 commands: Final[list[click.Command]] = [owner, key, banners]
 """For the root group; `provisioning.cli` adds the platform's own commands to `owner`."""

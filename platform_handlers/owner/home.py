@@ -27,6 +27,8 @@ class Address:
     url: str
     ca_file: Path
     token_file: Path
+    keeps_ca: bool = False
+    """Whether `ca_file` is the owner's own copy, which follows the platform's changes."""
 
     def token(self) -> str:
         """Return the token. Raises Refused(`no_token`)."""
@@ -99,7 +101,7 @@ class Home:
         write_private(self.folder / "ca.pem", ca)
         write_private(self.folder / "token", token.encode())
         write_private(self.folder / "owner.toml", _toml({"api": url}))
-        return Address(url, self.folder / "ca.pem", self.folder / "token")
+        return Address(url, self.folder / "ca.pem", self.folder / "token", keeps_ca=True)
 
     def address(self) -> Address:
         """Return what `connect` kept. Raises Refused(`not_connected`)."""
@@ -107,7 +109,7 @@ class Home:
         if url is None:
             detail = f"{self.folder} knows no platform; run `byok owner connect` or give --api"
             raise Refused("not_connected", detail)
-        return Address(url, self.folder / "ca.pem", self.folder / "token")
+        return Address(url, self.folder / "ca.pem", self.folder / "token", keeps_ca=True)
 
     def pinned(self, server_id: str) -> str | None:
         """Return the fingerprint that *server_id* had when its owner last compared it."""

@@ -1,5 +1,6 @@
 """The platform as the owner's machine sees it: an HTTPS API behind one pinned CA."""
 
+import contextlib
 import ssl
 from dataclasses import dataclass
 from types import TracebackType
@@ -11,13 +12,18 @@ from pydantic import BaseModel, ValidationError
 from bus_schemas.api import (
     Accepted,
     BannerList,
+    OrderList,
     Problem,
     SealedSubmission,
     ServerList,
     ServerView,
     SlotView,
 )
+from bus_schemas.approval import Approval, ApprovalReply
+from bus_schemas.authorities import API_HEADER, API_PATH, SignedAuthorities
 from bus_schemas.errors import ByokError, Refused
+from bus_schemas.events.config import Order
+from platform_handlers.owner import authorities
 from platform_handlers.owner.home import Address
 
 _SECONDS = 20.0
@@ -60,6 +66,7 @@ class PlatformApi:
             follow_redirects=False,
             trust_env=False,  # no proxy and no netrc: the token goes to the platform alone
         )
+        self._ca_file = address.ca_file if address.keeps_ca else None
 
     def __enter__(self) -> Self:
         return self
@@ -92,6 +99,19 @@ class PlatformApi:
         """Return the owner's banners."""
         return self._ask("GET", "/api/banners", BannerList)
 
+    def orders(self, server_id: str) -> OrderList:
+        """Return the orders that wait for a server, and those it has answered."""
+        return self._ask("GET", f"/api/servers/{server_id}/orders", OrderList)
+
+    def order(self, server_id: str, order: Order) -> Accepted:
+        """Hand in a signed order. Handing in the same one again is harmless."""
+        return self._ask("POST", f"/api/servers/{server_id}/orders", Accepted, order)
+
+    def approve(self, approval: Approval) -> ApprovalReply:
+        """Hand in the approval of a restored machine. Sending the same one again is harmless."""
+        path = f"/api/servers/{approval.server_id}/approval"
+        return self._ask("POST", path, ApprovalReply, approval)
+
     def send(self, submission: SealedSubmission) -> Accepted:
         """Hand in a sealed credential. Sending the same one again is harmless."""
         envelope = submission.envelope
@@ -105,6 +125,7 @@ class PlatformApi:
             answer = self._client.request(verb, path, content=content, headers=headers)
         except httpx.TransportError as error:
             raise self._explained(error) from None  # the chain would hold the request's headers
+        self._follow_authorities(answer.headers.get(API_HEADER, ""))
         if not answer.is_success:
             raise self._refused(answer)
         try:
@@ -112,6 +133,15 @@ class PlatformApi:
         except ValidationError:
             detail = f"{self._client.base_url} did not answer like a byok platform"
         raise PlatformUnreachable(detail)
+
+    def _follow_authorities(self, named: str) -> None:
+        """Learn of a CA that the platform has added or retired; the next command trusts it."""
+        if not (self._ca_file and named and authorities.differ(self._ca_file, named)):
+            return
+        with contextlib.suppress(httpx.TransportError, ValidationError):
+            answer = self._client.get(API_PATH)
+            offered = SignedAuthorities.model_validate_json(answer.content)
+            authorities.follow(self._ca_file, offered)
 
     def _refused(self, answer: httpx.Response) -> ByokError:
         try:
@@ -126,7 +156,9 @@ class PlatformApi:
             cause = cause.__cause__ or cause.__context__
         if isinstance(cause, ssl.SSLCertVerificationError):
             why = cause.verify_message or "verification failed"
-            return Refused("wrong_certificate", f"{where} is not who it should be: {why}")
+            remedy = "if its CA was changed, run `byok owner connect` with its new ca.pem"
+            detail = f"{where} is not who it should be: {why}; {remedy}"
+            return Refused("wrong_certificate", detail)
         if isinstance(cause, ssl.SSLError):
             return Refused("no_tls", f"{where} does not speak TLS as it should")
         return PlatformUnreachable(f"{where} cannot be reached ({type(error).__name__})")

@@ -35,6 +35,27 @@ _REASONS: Final[Mapping[str, str]] = {
     "bad_payload": "What was inside is no credential of this kind. Send it again.",
 }
 
+_ORDER_REASONS: Final[Mapping[str, str]] = {
+    "owner_key_not_pinned": "It does not obey your owner key. Run `byok owner fingerprint` here, "
+    "and `byok-vps trust` with what it prints on the server's console.",
+    "bad_signature": "The signature does not fit. If the server was set up anew meanwhile, give "
+    "the order again.",
+    "replayed": "It has obeyed a newer order already. Give the order again.",
+    "n_jump": "The order's number is far above the last one. Give the order again.",
+    "expired": "It came too late, or the server's clock is ahead. Give the order again.",
+    "unknown_kind": "Its software is too old for this order.",
+    "unknown_slot": "It has no such slot; `byok key status` lists them.",
+    "last_pin": "That is the only owner key it obeys: nobody could order anything any more. Trust "
+    "another one first, or use `byok-vps trust` on its console.",
+    "too_many_pins": "It obeys as many owner keys as it can. Distrust one first.",
+    "pins_damaged": "Its list of owner keys is damaged; look at `byok-vps doctor` on its console.",
+}
+
+
+def order_reason_in_words(reason: str) -> str:
+    """Return the sentence for why a server refused an order."""
+    return _ORDER_REASONS.get(reason) or reason_in_words(reason)
+
 
 def reason_in_words(reason: str) -> str:
     """Return the sentence for a reason code; an unknown code speaks for itself."""

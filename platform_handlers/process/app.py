@@ -11,27 +11,35 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from starlette.applications import Starlette
 
 from bus_schemas.errors import ReaderMustStop
 from bus_schemas.flows import Role
 from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.pulse import watched
 from bus_schemas.transport.target import BusTarget
 from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.banner.feed import Feed
 from platform_handlers.config.service import ConfigHandler
 from platform_handlers.dashboard.app import build_api, serve
+from platform_handlers.dashboard.approvals import EvaluatorApprovals
 from platform_handlers.dashboard.facts import LedgerFacts
 from platform_handlers.dashboard.fleet import RegisteredFleet
 from platform_handlers.dashboard.ports import Neighbours
 from platform_handlers.fingerprint.handler import FingerprintHandler
 from platform_handlers.health.handler import HealthHandler
+from platform_handlers.intake.handler import Intake
 from platform_handlers.process.clock import run_clock
+from platform_handlers.provisioning.authorities import AuthorityBook
 from platform_handlers.provisioning.registry import FILE_NAME, Registry
 from platform_handlers.provisioning.service import run_provisioning
 from platform_handlers.provisioning.sign_ins import SignIns
 
 _log = structlog.get_logger(__name__)
+
+_STUCK_SECONDS = 200.0
+"""A task that took no step for so long is stuck (`pulse`); the clock takes one a minute."""
 
 
 @dataclass(frozen=True)
@@ -70,23 +78,33 @@ async def run_platform(
         fingerprint_bus, health_bus = await bus(Role.FINGERPRINT), await bus(Role.HEALTH)
         fingerprint = await FingerprintHandler.open(installation.platform, fingerprint_bus)
         health = await HealthHandler.open(installation.platform, health_bus)
-        feed = Feed()
+        await Intake(await bus(Role.INTAKE)).listen()
+        feed, api_bus = Feed(), await bus(Role.API)
         neighbours = Neighbours(
             tokens=registry,
             sessions=SignIns(registry),
             fleet=RegisteredFleet(registry),
             inbox=config.writer,
             shelf=config.view,
-            facts=LedgerFacts(await bus(Role.API)),
+            orders=config.orders,
+            approvals=EvaluatorApprovals(api_bus),
+            facts=LedgerFacts(api_bus),
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(run_provisioning(installation, target, registry))
             tasks.create_task(_standing_alone(config.run()))
             tasks.create_task(_standing_alone(fingerprint.run()))
             tasks.create_task(_standing_alone(health.run()))
-            tasks.create_task(run_clock(fingerprint_bus))
-            tasks.create_task(_standing_alone(feed.run(await bus(Role.DASHBOARD))))
-            tasks.create_task(_serve(neighbours, feed, installation, listen, ready))
+            clock = run_clock(fingerprint_bus)
+            tasks.create_task(watched("clock", clock, within=_STUCK_SECONDS, needs=fingerprint_bus))
+            dashboard_bus = await bus(Role.DASHBOARD)
+            following = _standing_alone(feed.run(dashboard_bus))
+            tasks.create_task(
+                watched("feed", following, within=_STUCK_SECONDS, needs=dashboard_bus)
+            )
+            book = AuthorityBook(registry, installation)
+            app = build_api(neighbours, feed, authorities=book.published)
+            tasks.create_task(_serve(app, installation, listen, ready))
 
 
 async def _standing_alone(handler: Coroutine[Any, Any, None]) -> None:
@@ -106,13 +124,8 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 async def _serve(
-    neighbours: Neighbours,
-    feed: Feed,
-    installation: Installation,
-    listen: Listen,
-    ready: Callable[[str], None],
+    app: Starlette, installation: Installation, listen: Listen, ready: Callable[[str], None]
 ) -> None:
-    app = build_api(neighbours, feed)
     async with serve(app, installation, host=listen.host, port=listen.port) as url:
         ready(url)
         await asyncio.Event().wait()  # until cancelled

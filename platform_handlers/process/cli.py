@@ -4,7 +4,9 @@ import asyncio
 
 import click
 
-from bus_schemas.transport.private_files import write_private
+from bus_schemas.transport.private_files import PUBLIC, write_private
+from bus_schemas.transport.private_process import forbid_dumps
+from bus_schemas.transport.pulse import tell_ready
 from platform_handlers.settings import Settings
 from platform_handlers.until_stopped import until_stopped
 
@@ -25,6 +27,7 @@ def platform() -> None:
 @click.pass_obj
 def run(settings: Settings, listen: str) -> None:
     """Run until Ctrl-C or SIGTERM."""
+    forbid_dumps()
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal():
         raise click.UsageError(f"--listen takes HOST:PORT, such as 127.0.0.1:8443, not {listen!r}")
@@ -37,7 +40,8 @@ async def _run(settings: Settings, host: str, port: int) -> None:
     installation = settings.installation()
 
     def ready(url: str) -> None:
-        write_private(installation.api_url, url.encode())
+        write_private(installation.api_url, url.encode(), PUBLIC)
         click.echo(f"the platform answers on {url}")
+        tell_ready(f"answering on {url}")
 
     await until_stopped(run_platform(installation, settings.target(), Listen(host, port), ready))

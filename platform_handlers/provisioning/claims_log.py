@@ -13,6 +13,12 @@ _FORGET_SECONDS = DOOR_SECONDS + _DAY
 """By then every token of a revoked server has ended by itself."""
 
 
+_VOID = (
+    "SELECT nkey, ended_at FROM servers WHERE nkey NOTNULL AND ended_at > ?"
+    " UNION ALL SELECT nkey, ended_at FROM former_keys WHERE ended_at > ?1"
+)
+
+
 @dataclass(frozen=True)
 class ClaimsOrder:
     """One version of the FLEET account's JWT that should be on the bus."""
@@ -30,21 +36,21 @@ class ClaimsLog:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    async def next_order(self, *, newest_known: int) -> ClaimsOrder | None:
+    async def next_order(self, *, newest_known: int, again: bool = False) -> ClaimsOrder | None:
         """Take the next `iat` for the FLEET account, or None if the bus has everything.
 
         *newest_known* is the `iat` of the JWT on disk. Whoever takes a later number also sees
-        every revocation that an earlier one saw: both are read in one transaction.
+        every revocation that an earlier one saw: both are read in one transaction. With *again*
+        there is always one: who must count confirmations cannot rely on another's.
         """
         async with transaction(self._registry.database):
             row = await self._row()
-            if row[1] == row[2]:
+            if row[1] == row[2] and not again:
                 return None
             issued_at = max(self._registry.now(), row[0] + 1, newest_known + 1)
             await self._registry.database.execute("UPDATE claims SET issued_at = ?", (issued_at,))
-            query = "SELECT nkey, ended_at FROM servers WHERE nkey NOTNULL AND ended_at > ?"
             since = self._registry.now() - _FORGET_SECONDS
-            rows = await fetch_all(self._registry.database, query, (since,))
+            rows = await fetch_all(self._registry.database, _VOID, (since,))
             revocations = {str(nkey): int(at) + _DAY for nkey, at in rows}
         return ClaimsOrder(issued_at, row[1], revocations)
 

@@ -12,15 +12,19 @@ import click
 
 from bus_schemas.errors import Refused
 from bus_schemas.fields import at_utc
+from bus_schemas.join_token import JoinToken
 from bus_schemas.keys import server_fingerprint
 from platform_handlers.authority.initialise import InitPlan, initialise
 from platform_handlers.authority.server_conf import BusAddress
-from platform_handlers.owner.cli import owner
-from platform_handlers.provisioning.join_token import issue_join_token
-from platform_handlers.provisioning.records import ServerRecord, ServerState
+from platform_handlers.owner import order_commands
+from platform_handlers.owner.cli import approve, owner
+from platform_handlers.provisioning.enrolment import Enrolments
+from platform_handlers.provisioning.join_token import issue_join_token, renew_join_token
+from platform_handlers.provisioning.records import JoinAttempt, ServerRecord, ServerState
 from platform_handlers.provisioning.registry import FILE_NAME, Registry
+from platform_handlers.provisioning.revocation import ShutOut
 from platform_handlers.provisioning.sign_ins import SignIns
-from platform_handlers.provisioning.turn_away import turn_away
+from platform_handlers.provisioning.turn_away import NotYetVerified, turn_away
 from platform_handlers.settings import Settings
 
 _T = TypeVar("_T")
@@ -85,6 +89,11 @@ def server() -> None:
     """Add, look at and turn away servers."""
 
 
+for _command in order_commands.for_servers:
+    server.add_command(_command)
+server.add_command(approve)  # the owner's: it signs with a key that the platform has not
+
+
 @server.command("add")
 @click.argument("owner_id", metavar="OWNER")
 @click.argument("server_id", metavar="SERVER")
@@ -96,6 +105,10 @@ def add_server(settings: Settings, owner_id: str, server_id: str) -> None:
         settings,
         lambda registry: issue_join_token(installation, registry, url, (owner_id, server_id)),
     )
+    _print_token(server_id, token)
+
+
+def _print_token(server_id: str, token: JoinToken) -> None:
     click.echo(f"join token of {server_id}, good for an hour and one use; on the server:", err=True)
     click.echo("  byok-vps join --owner FINGERPRINT      (it asks for the token)", err=True)
     click.echo(token.encode())
@@ -114,19 +127,39 @@ def list_servers(settings: Settings, owner_id: str | None) -> None:
 @click.argument("server_id", metavar="SERVER")
 @click.pass_obj
 def show_server(settings: Settings, server_id: str) -> None:
-    """Show one server, and who used its join token."""
-    record = _with_registry(settings, lambda registry: registry.require_server(server_id))
-    for name, value in _lines(record):
+    """Show one server, and who used its join token or tried to."""
+
+    async def look(registry: Registry) -> tuple[ServerRecord, list[JoinAttempt]]:
+        record = await registry.require_server(server_id)
+        return record, await Enrolments(registry).attempts(server_id)
+
+    record, attempts = _with_registry(settings, look)
+    for name, value in [*_lines(record), *_attempt_lines(attempts)]:
         click.echo(f"{name:14} {value}")
 
 
 @server.command()
 @click.argument("server_id", metavar="SERVER")
-@click.option("--reason", default="revoked_by_operator", show_default=True)
+@click.option("--confirm", metavar="SERVER", help="The id once more, instead of typing it.")
 @click.pass_obj
-def revoke(settings: Settings, server_id: str, reason: str) -> None:
-    """Turn SERVER away at once; what it holds stays known."""
-    _end(settings, server_id, ServerState.REVOKED, reason)
+def reenrol(settings: Settings, server_id: str, confirm: str | None) -> None:
+    """Let another machine become SERVER: the present one is out at once.
+
+    Prints a join token: an hour, one use. What was sealed for the old machine opens on the new
+    one no more, so each slot will report that it needs its key. Exit code 1: a nats-server has
+    not confirmed that the old machine is out.
+    """
+    question = f"The machine that is {server_id} now will be out for good. Type the id again"
+    if (confirm or click.prompt(question, err=True)) != server_id:
+        raise click.BadParameter(f"that is not {server_id}; nothing has changed", param_hint="id")
+    installation, target = settings.installation(), settings.target()
+
+    async def run(registry: Registry) -> ShutOut:
+        token = await renew_join_token(installation, registry, target.url, server_id)
+        _print_token(server_id, token)
+        return await turn_away(installation, target, registry, server_id)
+
+    _check_verified(server_id, _with_registry(settings, run), err=True)
 
 
 @server.command()
@@ -134,22 +167,43 @@ def revoke(settings: Settings, server_id: str, reason: str) -> None:
 @click.option("--reason", required=True, help="Why, as a short code of a-z, 0-9 and _.")
 @click.pass_obj
 def deprovision(settings: Settings, server_id: str, reason: str) -> None:
-    """Remove SERVER for good; its id is never issued again."""
-    _end(settings, server_id, ServerState.DEPROVISIONED, reason)
+    """Remove SERVER for good; its id is never issued again.
+
+    Exit code 1: a nats-server has not confirmed it, or a connection is still open.
+    """
+    check_reason(reason)
+    end_server(settings, server_id, ServerState.DEPROVISIONED, reason)
 
 
-def _end(settings: Settings, server_id: str, state: ServerState, reason: str) -> None:
+def check_reason(reason: str) -> None:
+    """Raise BadParameter unless *reason* is a reason code."""
     if not _REASON.fullmatch(reason):
         raise click.BadParameter("1 to 64 of a-z, 0-9 and _", param_hint="--reason")
+
+
+def end_server(settings: Settings, server_id: str, state: ServerState, reason: str) -> None:
+    """Change the registry, turn the server away, and print what was verified.
+
+    Raises NotYetVerified, Refused.
+    """
     installation, target = settings.installation(), settings.target()
 
-    async def run(registry: Registry) -> None:
+    async def run(registry: Registry) -> ShutOut:
         await registry.set_state(server_id, state, reason)
         click.echo(f"{server_id} is {state}: it gets no more tokens and cannot unlock")
-        for line in await turn_away(installation, target, registry, server_id):
-            click.echo(line)
+        return await turn_away(installation, target, registry, server_id)
 
-    _with_registry(settings, run)
+    _check_verified(server_id, _with_registry(settings, run))
+    click.echo("the ledger tells of it")
+
+
+def _check_verified(server_id: str, seen: ShutOut, *, err: bool = False) -> None:
+    """Print what was verified. Raises NotYetVerified unless all was."""
+    for line in seen.lines():
+        click.echo(line, err=err)
+    if not seen.verified:
+        detail = "the platform's issuer goes on trying; `byok doctor` tells when it is done"
+        raise NotYetVerified(f"{server_id} is not verified to be out: {detail}")
 
 
 def _with_registry(settings: Settings, work: Callable[[Registry], Awaitable[_T]]) -> _T:
@@ -186,6 +240,10 @@ def _lines(record: ServerRecord) -> list[tuple[str, object]]:
         ("  refused", _trace(join.tried_at, join.tried_from)),
         ("ended", _when(record.ended_at)),
     ]
+
+
+def _attempt_lines(attempts: list[JoinAttempt]) -> list[tuple[str, object]]:
+    return [("  attempt", f"{_trace(a.at, a.source)}: {a.outcome}") for a in attempts]
 
 
 def _when(at: int | None) -> str:

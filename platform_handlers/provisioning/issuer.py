@@ -6,6 +6,7 @@ use it.
 """
 
 import json
+import time
 
 import structlog
 from nats.aio.msg import Msg
@@ -18,13 +19,16 @@ from bus_schemas.requests import (
     TOKEN,
     EnrolReply,
     EnrolRequest,
-    EvaluatorKeys,
     RefusedReply,
+    Renewal,
+    RenewalRequest,
     Tokens,
 )
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.outbox import OutboxPump
+from platform_handlers.doors.rules import Allowance, Door
+from platform_handlers.provisioning.authorities import AuthorityBook
 from platform_handlers.provisioning.enrolment import Enrolment, Enrolments
 from platform_handlers.provisioning.records import ServerRecord
 from platform_handlers.provisioning.registry import Registry
@@ -35,22 +39,33 @@ _log = structlog.get_logger(__name__)
 _QUEUE = "issuer"
 """Several issuers on one registry share the work."""
 
+_EACH_SERVER = Allowance(burst=120, per_second=0.1, at_once=4)
+"""Renewals. A server asks about once in three quarters of an hour, and at each start."""
+
 
 class Issuer:
-    """Answers `byok.v1.enrol` and `byok.v1.token.*` from the registry."""
+    """Answers `byok.v1.enrol.*` and `byok.v1.token.*` from the registry."""
 
     def __init__(
-        self, registry: Registry, mint: TokenMint, evaluator: EvaluatorKeys, pump: OutboxPump
+        self,
+        registry: Registry,
+        mint: TokenMint,
+        pump: OutboxPump,
+        book: AuthorityBook,
+        orders_key: bytes | None,
     ) -> None:
+        """*orders_key* is the public half of the platform's order key, for servers to pin."""
         self._registry = registry
+        self._book = book
         self._enrolments = Enrolments(registry)
         self._mint = mint
-        self._evaluator = evaluator
         self._pump = pump
+        self._orders_key = orders_key
+        self._door = Door(_EACH_SERVER)
 
     async def listen(self, bus: Bus) -> None:
         """Answer from now on, on *bus* (role ISSUER)."""
-        await bus.listen(ENROL.pattern, self._on_enrol, queue=_QUEUE)
+        await bus.listen(ENROL.wildcard, self._on_enrol, queue=_QUEUE)
         await bus.listen(TOKEN.wildcard, self._on_token, queue=_QUEUE)
 
     async def enrol(self, raw: bytes, source: str) -> EnrolReply:
@@ -70,11 +85,25 @@ class Issuer:
             record = await self._enrolments.enrol(wish)
             self._pump.wake()
             _log.info("enrolled", server=record.server_id, owner=record.owner_id, source=source)
-            return EnrolReply(
-                owner_id=record.owner_id, tokens=self._tokens(record), evaluator=self._evaluator
-            )
+            tokens = self._tokens(record)
+            return EnrolReply(owner_id=record.owner_id, tokens=tokens, orders_key=self._orders_key)
         # Raised here and not above: a chained ValidationError would carry the secret along.
         raise ContractError("malformed", f"the enrolment has {count} faults")
+
+    async def renewal(self, server_id: str, raw: bytes) -> Renewal:
+        """Return fresh tokens and the CAs, and note which ones the server trusts.
+
+        Raises ContractError(`malformed`), Refused as `renew` does.
+        """
+        try:
+            told = RenewalRequest.model_validate_json(raw).authorities
+        except ValidationError as error:
+            detail = f"the renewal has {error.error_count()} faults"
+            raise ContractError("malformed", detail) from None
+        tokens = await self.renew(server_id)
+        await self._book.told(server_id, told)
+        published = self._book.published()
+        return Renewal(working=tokens.working, door=tokens.door, authorities=published)
 
     async def renew(self, server_id: str) -> Tokens:
         """Return fresh tokens. Raises Refused: `unknown_server`, `server_<state>`."""
@@ -99,9 +128,20 @@ class Issuer:
         await message.respond(reply.model_dump_json().encode())
 
     async def _on_token(self, message: Msg) -> None:
+        away = self._door.enter(message.subject, now=time.monotonic())
+        if away is not None:  # no answer, and no signature, for one server's flood
+            if away.worth_telling:
+                _log.warning("turned_away", subject=message.subject, count=away.count)
+            return
+        try:
+            await self._answer_token(message)
+        finally:
+            self._door.leave(message.subject)
+
+    async def _answer_token(self, message: Msg) -> None:
         try:
             server_id = TOKEN.parse(message.subject)["server_id"]
-            reply: Contract = await self.renew(server_id)
+            reply: Contract = await self.renewal(server_id, message.data)
         except (Refused, ContractError) as error:
             _log.warning("renewal_refused", subject=message.subject, reason=error.reason)
             reply = RefusedReply(refused=error.reason, detail=error.detail)

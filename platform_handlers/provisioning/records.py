@@ -19,10 +19,10 @@ _ID = re.compile(ID_PATTERN)
 
 
 class ServerState(StrEnum):
-    """Where a server stands; it only ever moves down this list."""
+    """Where a server stands; it moves down this list, and up by a re-enrolment alone."""
 
     PENDING = "pending"
-    """Its join token was issued; it has not enrolled."""
+    """Its join token was issued; no machine, or no new one, has enrolled yet."""
     ACTIVE = "active"
     REVOKED = "revoked"
     """May neither connect nor unlock; its holdings stay known."""
@@ -42,6 +42,18 @@ class JoinUse:
     tried_at: int | None = None
     tried_from: str | None = None
     """Address of the last machine that was turned away with it."""
+
+
+@dataclass(frozen=True)
+class JoinAttempt:
+    """One use of a server's join token, or of one that was not its."""
+
+    at: int
+    """Unix seconds."""
+    source: str
+    """Address of the machine, as the bus saw it."""
+    outcome: str
+    """`enrolled`, `again` (the same machine, its answer got lost), or why it was refused."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,20 @@ def check_joinable(record: ServerRecord, nkey: str, identity_key: bytes, *, at: 
         detail = f"the join token of {record.server_id} was good for an hour; issue a new one"
         raise Refused("join_token_expired", detail)
     return True
+
+
+def check_replaceable(record: ServerRecord, *, had_keys: bool) -> None:
+    """Raise Refused unless another machine may become *record*'s server.
+
+    *had_keys*: a machine has been this server before. A revoked server may come back so; one
+    that was deprovisioned may not, since what it held has been forgotten.
+    """
+    name = record.server_id
+    if record.state is ServerState.DEPROVISIONED:
+        raise Refused("server_deprovisioned", f"{name} is gone for good; add a server anew")
+    if record.state is ServerState.PENDING and not had_keys:
+        detail = f"no machine was {name} yet; `byok server add {record.owner_id} {name}`"
+        raise Refused("never_enrolled", f"{detail} makes a new join token")
 
 
 def next_state(record: ServerRecord, wanted: ServerState) -> ServerState:

@@ -152,7 +152,11 @@ class Registry:
         async with transaction(self.database):
             await self._require_owner(owner_id)
             known = await self.server(server_id)
-            if known and (known.owner_id, known.state) != (owner_id, ServerState.PENDING):
+            was_one = await fetch_one(
+                self.database, "SELECT 1 FROM former_keys WHERE server_id = ?", (server_id,)
+            )
+            mine = known and (known.owner_id, known.state) == (owner_id, ServerState.PENDING)
+            if was_one or (known and not mine):
                 detail = f"{server_id} was issued before, and server ids are never issued twice"
                 raise Refused("server_exists", detail)
             await self.database.execute(
@@ -191,6 +195,15 @@ class Registry:
         query = f"{_SERVER} WHERE ? IS NULL OR owner_id = ?1 ORDER BY server_id"
         rows = await fetch_all(self.database, query, (owner_id,))
         return [_record(row) for row in rows]
+
+    async def void_nkeys(self, server_id: str) -> tuple[str, ...]:
+        """Return the nkeys that this server signed in with and may no longer."""
+        query = (
+            "SELECT nkey FROM former_keys WHERE server_id = ? UNION ALL SELECT nkey FROM servers"
+            " WHERE server_id = ?1 AND ended_at NOTNULL AND nkey NOTNULL"
+        )
+        rows = await fetch_all(self.database, query, (server_id,))
+        return tuple(str(row[0]) for row in rows)
 
     async def set_state(self, server_id: str, state: ServerState, reason: str) -> ServerRecord:
         """Revoke or deprovision: no new tokens from here on, and the bus is to be told.

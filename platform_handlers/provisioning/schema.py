@@ -44,6 +44,21 @@ CREATE TABLE IF NOT EXISTS servers (
     join_tried_at INTEGER,
     join_tried_from TEXT
 ) STRICT;
+CREATE TABLE IF NOT EXISTS former_keys ( -- of machines whose place another one took
+    nkey TEXT PRIMARY KEY,
+    identity_key BLOB NOT NULL UNIQUE,
+    server_id TEXT NOT NULL REFERENCES servers,
+    ended_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS former_keys_of ON former_keys (server_id);
+CREATE TABLE IF NOT EXISTS join_attempts (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    server_id TEXT NOT NULL REFERENCES servers,
+    at INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    outcome TEXT NOT NULL -- "enrolled", "again", or why it was refused
+) STRICT;
+CREATE INDEX IF NOT EXISTS join_attempts_of ON join_attempts (server_id, outcome, position);
 CREATE TABLE IF NOT EXISTS claims (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     issued_at INTEGER NOT NULL, -- the newest iat ever given to an account JWT
@@ -51,6 +66,10 @@ CREATE TABLE IF NOT EXISTS claims (
     pushed INTEGER NOT NULL -- the value of wanted that the bus has confirmed
 ) STRICT;
 INSERT OR IGNORE INTO claims VALUES (1, 0, 0, 0);
+CREATE TABLE IF NOT EXISTS trusted_authorities (
+    server_id TEXT PRIMARY KEY REFERENCES servers,
+    authorities TEXT NOT NULL -- a JSON list of CA ids, as the server told with its last renewal
+) STRICT;
 """
     + OUTBOX_SCHEMA
 )

@@ -7,13 +7,16 @@ import aiosqlite
 import structlog
 
 from bus_schemas.flows import Role
+from bus_schemas.transport import pulse
+from bus_schemas.transport.back_off import BackOff
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import parse_credentials
 from bus_schemas.transport.database import fetch_one, open_database
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, OutboxPump
 from bus_schemas.transport.target import BusTarget, BusUnavailable
-from platform_handlers.authority.installation import Installation, read_evaluator_keys
+from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.role_bus import role_bus
+from platform_handlers.provisioning.authorities import AuthorityBook
 from platform_handlers.provisioning.issuer import Issuer
 from platform_handlers.provisioning.registry import FILE_NAME, Registry
 from platform_handlers.provisioning.revocation import Revoker
@@ -23,6 +26,12 @@ _log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 0.5
 """How soon a change made by a command (another process) is noticed."""
+
+_LONGEST_PAUSE = 5.0
+"""Between two pushes while a nats-server has not confirmed."""
+
+_STUCK_SECONDS = 120.0
+"""A task that took no step for so long is stuck (`pulse`)."""
 
 
 def system_bus(installation: Installation, target: BusTarget) -> Bus:
@@ -46,13 +55,19 @@ async def run_provisioning(
     bus = role_bus(installation, target, Role.ISSUER).open_in_background()
     system = system_bus(installation, target).open_in_background()
     pump = OutboxPump(registry.database, bus)
-    keys = read_evaluator_keys(installation)
     try:
-        await Issuer(registry, TokenMint.of(installation), keys, pump).listen(bus)
+        book = AuthorityBook(registry, installation)
+        orders_key = installation.orders_public_key()
+        mint = TokenMint.of(installation)
+        await Issuer(registry, mint, pump, book, orders_key).listen(bus)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(pump.run(), name="provisioning outbox")
             watch = _watch(watched, pump, Revoker(system, registry, installation))
-            tasks.create_task(watch, name="registry watch")
+            for name, work, needs in (
+                ("provisioning outbox", pump.run(), bus),
+                ("registry watch", watch, system),
+            ):
+                task = pulse.watched(name, work, within=_STUCK_SECONDS, needs=needs)
+                tasks.create_task(task, name=name)
             await bus.client()  # whoever has a client is subscribed, too
             ready()
     finally:
@@ -64,16 +79,27 @@ async def run_provisioning(
 async def _watch(database: aiosqlite.Connection, pump: OutboxPump, revoker: Revoker) -> None:
     """Act on every commit to the registry, by whatever process (SQLite's `data_version`)."""
     done: object = None
+    back_off = BackOff(first=_LOOK_SECONDS, longest=_LONGEST_PAUSE)
     while True:
-        seen = await _version(database)
+        pause, seen = _LOOK_SECONDS, await _version(database)
         if seen != done:
             pump.wake()
-            try:
-                await revoker.push()
+            if await _pushed(revoker):
                 done = seen
-            except BusUnavailable as error:
-                _log.warning("claims_wait", error=str(error))
-        await asyncio.sleep(_LOOK_SECONDS)
+                back_off.over()
+            else:
+                pause = back_off.pause()
+        await asyncio.sleep(pause)
+
+
+async def _pushed(revoker: Revoker) -> bool:
+    """Push what the bus does not have yet; say whether every nats-server has it now."""
+    try:
+        pushed = await revoker.push()
+    except BusUnavailable as error:
+        _log.warning("claims_wait", error=str(error))
+        return False
+    return pushed is None or pushed.complete
 
 
 async def _version(database: aiosqlite.Connection) -> object:

@@ -11,10 +11,10 @@ from bus_schemas.flows import Role
 from bus_schemas.streams import BANNERS, HEALTH, LEDGER, PARKED, Stream
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.follow import follow
-from bus_schemas.transport.jetstream import StoredMessage, stream_state
+from bus_schemas.transport.jetstream import StoredMessage, stream_state, subject_counts
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.replay.fold import compare, replayed_banners
-from platform_handlers.replay.lines import details, line_of
+from platform_handlers.replay.lines import details, line_of, talkers
 from platform_handlers.replay.plan import is_whole, plan_replay
 from platform_handlers.settings import Settings
 
@@ -67,6 +67,26 @@ async def _tail(
             left -= len(batch)
             if left <= 0 or (not batch and not go_on):
                 return
+    finally:
+        await bus.close()
+
+
+@events.command()
+@click.option("--limit", type=click.IntRange(1), default=10, show_default=True, help="So many.")
+@click.pass_obj
+def top(settings: Settings, limit: int) -> None:
+    """Print which servers have the most facts in the ledger: number, share, server."""
+    for line in asyncio.run(_top(settings, limit)):
+        click.echo(line)
+
+
+async def _top(settings: Settings, limit: int) -> list[str]:
+    bus = await _ops_bus(settings)
+    try:
+        counts: dict[str, int] = {}
+        for subjects in LEDGER.through_intake:
+            counts |= await subject_counts(bus, LEDGER.name, subjects)
+        return talkers(counts, limit)
     finally:
         await bus.close()
 

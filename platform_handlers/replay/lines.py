@@ -1,5 +1,8 @@
 """One message as one line for a person. Pure; says who and what, never a payload it cannot read."""
 
+from collections import Counter
+from collections.abc import Mapping
+
 from bus_schemas.codec import decode
 from bus_schemas.envelope import Envelope
 from bus_schemas.errors import ContractError
@@ -34,3 +37,16 @@ def details(envelope: Envelope[Event]) -> str:
         if name not in _QUIET and isinstance(value, str | int)
     )
     return " ".join(shown)
+
+
+def talkers(counts: Mapping[str, int], most: int) -> list[str]:
+    """Return the servers with the most facts of their own, one a line, and their share.
+
+    *counts* has the number of messages on each subject of the ledger.
+    """
+    own: Counter[str] = Counter()
+    for subject, count in counts.items():
+        own[subject.rpartition(".")[2]] += count
+    whole = own.total()
+    top = own.most_common(most)
+    return [f"{count:>9}  {count / whole:>4.0%}  {server}" for server, count in top]

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from bus_schemas import evaluation, keys, sealed, tags, unlock
+from bus_schemas import approval, evaluation, keys, orders, sealed, tags, unlock
 from bus_schemas.credential import CredentialPayload
+from bus_schemas.events.config import Order
 from bus_schemas.fields import Basis, CredentialKind
 from bus_schemas.oprf import OprfKey, blind
 from tests.oracle import hpke, protocol, ristretto255, voprf
@@ -187,7 +188,8 @@ def test_the_unlock_is_the_pages(server_id: str, g: int, share: bytes, y: bytes)
     kek = protocol.kek(y, share, server_id, g)
     assert unlock.key_encryption_key(y, share, server_id, g) == kek
     wrapped = protocol.wrapped_root(kek, b"\x09" * 12, share, server_id, g)
-    assert record.unwrap_root_key(kek, server_id, g, wrapped) == share
+    record.unwrap_root_key(kek, server_id, g, wrapped, opened := bytearray(32))
+    assert opened == share
 
 
 @few
@@ -214,6 +216,42 @@ def test_evaluator_requests_are_the_pages() -> None:
     identity = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
     evaluation.check_request_signature(opened, identity)
     assert opened.request == evaluation.ChallengeRequest()
+
+
+@few
+@given(server_id=ids, g=counters, check=bytes32, at=counters)
+def test_approvals_are_the_pages(server_id: str, g: int, check: bytes, at: int) -> None:
+    """The code of a disk, and an owner's word about it, must be those of the page."""
+    code = protocol.copy_code(server_id, g, check)
+    assert approval.copy_code(server_id, g, check) == code
+    theirs = protocol.approval(SEED, server_id, code, at)
+    key = Ed25519PrivateKey.from_private_bytes(SEED)
+    ours = approval.sign_approval(key, server_id=server_id, code=code, issued_at=at)
+    read = approval.Approval.model_validate_json(theirs)
+    approval.check_approval(read)
+    assert read == ours  # Ed25519 is deterministic, RFC 8032
+
+
+@few
+@given(names=st.tuples(ids, ids, ids), identity=bytes32, n=st.integers(1, 2**53 - 1))
+def test_orders_are_the_pages(names: tuple[str, str, str], identity: bytes, n: int) -> None:
+    """An order written from the page must be obeyed as one of ours."""
+    owner_id, server_id, slot_id = names
+    fields = {
+        "order_id": "0190a1b2-0000-7000-8000-000000000002",
+        "n": n,
+        "kind": "stop-slot",
+        "slot_id": slot_id,
+        "not_after": "2030-01-01T00:00:00Z",
+    }
+    theirs = protocol.order(SEED, (owner_id, server_id, identity), fields)
+    read = Order.model_validate_json(theirs)
+    to = orders.Addressee(owner_id, server_id, identity)
+    orders.check_order(read, to)
+    what = orders.Instruction(orders.OrderKind.STOP_SLOT, slot_id)
+    stamp = orders.Stamp(read.order_id, n, read.not_after)
+    key = Ed25519PrivateKey.from_private_bytes(SEED)
+    assert orders.sign_order(key, to, what, stamp) == read
 
 
 @few

@@ -16,7 +16,8 @@ from platform_handlers.authority.permissions import crossings, needs, permission
 
 FLEET = [role for role in Role if role.account is Account.FLEET]
 IDS = st.from_regex(r"[a-z0-9-]{1,63}", fullmatch=True)
-SERVER_WRITES = [flow for flow in flows() if (flow.role, flow.act) == (Role.SERVER, Act.STORE)]
+SERVERS_SAY = [event for event in catalog().values() if event.writer is Writer.SERVER]
+SERVER_WRITES = sorted({event.template.pattern for event in SERVERS_SAY})
 
 
 def matches(subject_filter: str, subject: str) -> bool:
@@ -66,7 +67,7 @@ def test_a_door_token_reaches_the_issuer_only() -> None:
 def test_a_join_token_reaches_the_enrolment_only() -> None:
     """It is pasted by people, so it must be worth one enrolment."""
     enrolling = permissions(Role.ENROLLING, flows())
-    assert enrolling.publish == ("byok.v1.enrol",)
+    assert enrolling.publish == ("byok.v1.enrol.{{name()}}",)
     assert enrolling.subscribe == ("_INBOX.{{name()}}.>",)
 
 
@@ -83,7 +84,7 @@ def test_a_server_reaches_no_subject_of_another(mine: str, other: str) -> None:
 def test_everything_a_fleet_role_may_do_names_itself(role: Role) -> None:
     """A permission without the user's own name would be shared by the whole fleet."""
     template = permissions(role, flows())
-    subjects = {*template.publish, *template.subscribe} - {"byok.v1.enrol"}
+    subjects = {*template.publish, *template.subscribe}
     assert all("{{name()}}" in subject.split(".") for subject in subjects)
 
 
@@ -124,23 +125,25 @@ def _published(role: Role, name: str) -> list[str]:
 
 def test_a_subject_that_servers_write_is_written_by_nobody_else() -> None:
     """Else a fact's writer could not be told from its subject."""
-    theirs = {e.template.pattern for e in catalog().values() if e.writer is Writer.SERVER}
-    assert {flow.subject.pattern for flow in SERVER_WRITES} == theirs
-    assert (
-        not {
-            flow.subject.pattern
-            for flow in flows()
-            if flow.act is Act.STORE and flow.role is not Role.SERVER
-        }
-        & theirs
-    )
+    for pattern in SERVER_WRITES:
+        saying = [f for f in flows() if f.subject.pattern == pattern]
+        assert {f.role for f in saying if f.act in {Act.STORE, Act.ASK}} == {Role.SERVER}
 
 
-@pytest.mark.parametrize("pattern", [flow.subject.pattern for flow in SERVER_WRITES])
-def test_a_stream_that_servers_write_to_lets_nobody_rewrite_history(pattern: str) -> None:
+def test_what_the_intake_lets_in_comes_from_the_intake_alone() -> None:
+    """Whoever else could speak there would write as any server."""
+    arrivals = {a for stream in STREAMS for a in stream.arrivals if a not in stream.subjects}
+    assert arrivals
+    for arrival in arrivals:
+        subject = arrival.replace("*", "acme-1")
+        speakers = {role for role in Role for s in _published(role, "x") if matches(s, subject)}
+        assert speakers == {Role.INTAKE}
+
+
+@pytest.mark.parametrize("pattern", SERVER_WRITES)
+def test_a_stream_of_what_servers_say_lets_nobody_rewrite_history(pattern: str) -> None:
     """One header of one server would otherwise erase or expire everybody's facts."""
-    [flow] = [flow for flow in SERVER_WRITES if flow.subject.pattern == pattern]
-    stream = stream_of(flow.subject.wildcard).configuration()
+    stream = stream_of(pattern.replace("{server_id}", "*")).configuration()
     for power in ("rollup_hdrs", "msg_ttl", "msg_schedules", "msg_counter", "atomic", "batched"):
         assert stream[f"allow_{power}"] is False
     assert stream["deny_delete"] is True

@@ -10,19 +10,31 @@ import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import ValidationError
 
-from bus_schemas import evaluation, requests, sealed
+from bus_schemas import evaluation, orders, requests, sealed
+from bus_schemas.approval import Approval, check_approval
+from bus_schemas.authorities import (
+    SignedAuthorities,
+    admit,
+    read_authorities,
+    sign_authorities,
+)
 from bus_schemas.codec import decode, encode
 from bus_schemas.credential import CredentialPayload
 from bus_schemas.errors import ContractError, Refused
+from bus_schemas.events.config import Order
 from bus_schemas.join_token import JoinToken
 from bus_schemas.keys import verify
 from bus_schemas.oprf import OprfKey, blind
+from platform_handlers.authority.tls import make_ca
 from tests.oracle import protocol
 from vps_runtime.connection.rules import read_claims
 from vps_runtime.vault import record
@@ -52,6 +64,12 @@ class Accepted(AssertionError):
 def _vectors(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((_TESTS / "vectors" / f"{name}.json").read_bytes())
     return found
+
+
+def _private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    key = load_pem_private_key(pem, password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key
 
 
 # --- the codec: a subject, a line end, a message ---
@@ -200,7 +218,7 @@ def _evaluator_inner_seeds() -> Iterable[bytes]:
     yield b'{"op": "keys"}'
     fingerprint = {"op": "fingerprint", "epoch": "2026-a", "blinded": [number], "nonce": text}
     yield json.dumps(fingerprint).encode()
-    rest = {"preimage": text, "next_check": text, "nonce": text}
+    rest = {"preimage": text, "next_preimage": text, "nonce": text}
     yield json.dumps({"op": "unlock", "g": 1, "blinded": [number, number], **rest}).encode()
 
 
@@ -229,8 +247,50 @@ def _signature(data: bytes) -> None:
         raise Accepted("a signature out of the air")
 
 
+# --- what owners and the platform sign ---
+
+_AT = datetime(2026, 11, 23, tzinfo=UTC)
+_CA = make_ca("byok fuzz", now=_AT)
+_CAS = read_authorities(_CA.certificate)
+_LIST = sign_authorities(_CAS, _private_key(_CA.key))
+_ADDRESSEE = orders.Addressee("owner-1", "server-1", _IDENTITY)
+_ORDER_FIELDS = {
+    "order_id": "0190a1b2-0000-7000-8000-000000000002",
+    "n": 1,
+    "kind": "lock",
+    "not_after": "2030-01-01T00:00:00Z",
+}
+_ORDER = protocol.order(_OWNER_SEED, ("owner-1", "server-1", _IDENTITY), _ORDER_FIELDS).encode()
+_APPROVAL = protocol.approval(_OWNER_SEED, "server-1", "A" * 20, 1).encode()
+_OWNER = _ENVELOPE.sender_public_key
+
+
+def _signed_words(data: bytes) -> None:
+    """An order, an approval, a list of CAs: each obeyed only as it was signed."""
+    with suppress(ContractError, Refused, ValidationError):
+        order = Order.model_validate_json(data)
+        orders.check_order(order, _ADDRESSEE)
+        if order != Order.model_validate_json(_ORDER) and order.signer == _OWNER:
+            raise Accepted("an order that the owner never gave")
+    with suppress(ContractError, Refused, ValidationError):
+        word = Approval.model_validate_json(data)
+        check_approval(word)
+        if word != Approval.model_validate_json(_APPROVAL) and word.public_key == _OWNER:
+            raise Accepted("an approval that the owner never gave")
+    with suppress(ContractError, Refused, ValidationError):
+        offered = SignedAuthorities.model_validate_json(data)
+        if admit(_CAS, offered, at=_AT) != _CAS:
+            raise Accepted("a CA that ours did not introduce")
+
+
+def _signed_words_seeds() -> Iterable[bytes]:
+    yield _ORDER
+    yield _APPROVAL
+    yield _LIST.model_dump_json().encode()
+
+
 TARGETS: Final = (
-    Target("codec", _codec, _codec_seeds, 0.3),
+    Target("codec", _codec, _codec_seeds, 0.2),
     Target("envelope", _envelope, lambda: [_ENVELOPE.model_dump_json().encode()], 0.1),
     Target("sealed-payload", _sealed_payload, lambda: [_SEALED["payload"].encode()], 0.01),
     Target("vault-record", _vault_record, lambda: [_RECORD], 0.2),
@@ -238,5 +298,6 @@ TARGETS: Final = (
     Target("evaluator-request", _evaluator_request, _evaluator_request_seeds, 0.1),
     Target("evaluator-inner", _evaluator_inner, _evaluator_inner_seeds, 0.02),
     Target("evaluator-answer", _evaluator_answer, _evaluator_answer_seeds, 0.04),
+    Target("signed-words", _signed_words, _signed_words_seeds, 0.1),
     Target("signature", _signature, lambda: [b"\x03" * 100], 0.03),
 )

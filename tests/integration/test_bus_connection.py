@@ -202,11 +202,11 @@ async def test_a_listener_outlives_the_server_and_the_client(platform: Platform)
     async def listen(message: Msg) -> None:
         heard.put_nowait(message.data)
 
-    await bus.listen("byok.v1.enrol", listen)
+    await bus.listen("byok.v1.enrol.new-1", listen)
     await (await bus.client()).flush()
     bus.on_ready(ready.set)
     asker = await platform.bus(Role.ENROLLING, "new-1")
-    await (await asker.client()).publish("byok.v1.enrol", b"before")
+    await (await asker.client()).publish("byok.v1.enrol.new-1", b"before")
     async with asyncio.timeout(5):
         assert await heard.get() == b"before"
     await outage.begin(kill=True)
@@ -214,7 +214,7 @@ async def test_a_listener_outlives_the_server_and_the_client(platform: Platform)
     async with asyncio.timeout(20):
         await ready.wait()
         await (await bus.client()).flush()
-        await (await asker.client()).publish("byok.v1.enrol", b"after")
+        await (await asker.client()).publish("byok.v1.enrol.new-1", b"after")
         assert await heard.get() == b"after"
     assert bus.connected
 
@@ -238,14 +238,14 @@ async def test_an_expired_token_is_replaced_and_listeners_survive(platform: Plat
     async def listen(message: Msg) -> None:
         heard.put_nowait(message.data)
 
-    await bus.listen("byok.v1.enrol", listen)
+    await bus.listen("byok.v1.enrol.new-1", listen)
     tokens.append(issuer_until(platform.installation, int(time.time()) + 3600))
     bus.on_ready(ready.set)
     async with asyncio.timeout(20):
         await ready.wait()
         asker = await platform.bus(Role.ENROLLING, "new-1")
         await (await bus.client()).flush()
-        await (await asker.client()).publish("byok.v1.enrol", b"hello")
+        await (await asker.client()).publish("byok.v1.enrol.new-1", b"hello")
         assert await heard.get() == b"hello"
     await bus.close()
 

@@ -12,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from bus_schemas.join_token import JoinToken
+from bus_schemas.errors import Refused
+from bus_schemas.join_token import PREFIX, JoinToken
+from bus_schemas.keys import server_fingerprint
 from platform_handlers.cli import main
+from platform_handlers.provisioning.enrolment import Enrolment, Enrolments
+from platform_handlers.provisioning.registry import FILE_NAME, Registry
+from tests.enrolling import Machine
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +141,8 @@ async def test_owners_and_servers_come_and_go(bus: str) -> None:
     assert "never" in shown.out
     gone = await byok("--state", bus, "server", "deprovision", "acme-1", "--reason", "moved")
     assert gone.code == 0, gone.err
-    assert "all 1 nats-servers confirmed" in gone.out
+    assert "confirmed its end: 1 of 1" in gone.out
+    assert "0 found, 0 kicked, 0 still open" in gone.out
     listed = await byok("--state", bus, "server", "list", "--owner", "acme")
     assert listed.out.split() == ["acme-1", "acme", "deprovisioned"]
     twice = await byok("--state", bus, "server", "add", "acme", "acme-1")
@@ -147,16 +153,64 @@ async def test_owners_and_servers_come_and_go(bus: str) -> None:
 
 
 async def test_without_a_bus_a_revocation_says_what_is_open(state: str) -> None:
-    """It is recorded, and the exit code says: try again."""
+    """It is recorded, and the exit code says that it could not be verified."""
     bus = ("--state", state, "--bus", "tls://127.0.0.1:1")
     await byok("--state", state, "owner", "add", "acme")
     await byok(*bus, "server", "add", "acme", "acme-1")
     ended = await byok(*bus, "server", "revoke", "acme-1")
-    assert ended.code == 75
+    assert ended.code == 1
     assert "acme-1 is revoked" in ended.out
     assert "cannot be reached" in ended.err
     unknown = await byok("--state", state, "server", "list")
     assert "revoked" in unknown.out
+
+
+async def test_a_server_is_replaced_only_when_its_id_is_typed(bus: str) -> None:
+    """A slip turns nobody's machine away; the token comes out alone, the rest is for the eyes."""
+    state = ("--state", bus)
+    await byok(*state, "owner", "add", "acme")
+    first = JoinToken.decode((await byok(*state, "server", "add", "acme", "acme-1")).out)
+    never = await byok(*state, "server", "reenrol", "acme-1", "--confirm", "acme-1")
+    assert (never.code, never.out) == (77, "")
+    assert "byok server add acme acme-1" in never.err
+    enrolled = await enrol(Path(bus), first)
+    slip = await byok(*state, "server", "reenrol", "acme-1", "--confirm", "acme-11")
+    assert (slip.code, slip.out) == (2, "")
+    assert "nothing has changed" in slip.err
+    assert enrolled in (await byok(*state, "server", "show", "acme-1")).out
+    done = await byok(*state, "server", "reenrol", "acme-1", "--confirm", "acme-1")
+    assert done.code == 0, done.err
+    assert printed(done).server_id == "acme-1"
+    assert "confirmed its end: 1 of 1" in done.err
+    shown = (await byok(*state, "server", "show", "acme-1")).out
+    assert "pending" in shown
+    assert "not enrolled" in shown
+    assert "from 192.0.2.7: enrolled" in shown
+    assert "from 192.0.2.8: join_token_used" in shown
+    nowhere = (*state, "--bus", "tls://127.0.0.1:1")
+    away = await byok(*nowhere, "server", "reenrol", "acme-1", "--confirm", "acme-1")
+    assert away.code == 1
+    assert printed(away).server_id == "acme-1"
+
+
+def printed(ended: Ended) -> JoinToken:
+    """Return the join token in the output; in here the log goes to standard output, too."""
+    [token] = [line for line in ended.out.splitlines() if line.startswith(PREFIX)]
+    return JoinToken.decode(token)
+
+
+async def enrol(state: Path, token: JoinToken) -> str:
+    """Let a machine enrol and another one try; return the first one's fingerprint."""
+    async with await Registry.open(state / "platform" / FILE_NAME) as registry:
+        for source in ("192.0.2.7", "192.0.2.8"):
+            machine = Machine.new()
+            key = machine.identity.public_key().public_bytes_raw()
+            secret = token.secret.get_secret_value()
+            wish = Enrolment("acme-1", secret, machine.public_nkey, key, source)
+            with contextlib.suppress(Refused):
+                record = await Enrolments(registry).enrol(wish)
+    assert record.identity_key is not None
+    return server_fingerprint("acme-1", record.identity_key)
 
 
 async def test_the_evaluator_runs_until_it_is_asked_to_end(bus: str) -> None:

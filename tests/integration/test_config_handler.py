@@ -30,11 +30,13 @@ from bus_schemas.streams import CONFIG, LEDGER
 from bus_schemas.transport.credentials import parse_credentials
 from bus_schemas.transport.fresh import fresh, new_id
 from bus_schemas.transport.jetstream import read_batch, read_last, store
+from bus_schemas.transport.ledger import Batch, Position
 from bus_schemas.transport.target import BusUnavailable
 from platform_handlers.config.service import ConfigHandler
 from platform_handlers.config.store import FILE_NAME, ConfigStore, Purge
 from platform_handlers.config.writer import ConfigWriter
 from tests.conftest import Platform
+from tests.facts import Ledger, pin
 from tests.integration.echo import Echo
 
 SERVER, SLOT = "acme-1", "anthropic"
@@ -283,6 +285,31 @@ async def test_the_newest_announcements_are_shown(bench: Bench) -> None:
     key = await view.sealing_key(SERVER)
     assert key is not None
     assert key.key_id == "k2"
+
+
+async def test_another_machine_has_neither_the_keys_nor_the_pins_of_the_one_before(
+    bench: Bench,
+) -> None:
+    """Else owners would seal to a key that nobody has; what the new one says then counts."""
+    store_ = await ConfigStore.open(bench.platform.installation.platform / "other.db")
+    ledger, pins = Ledger(), tuple("ABC")
+    ledger.pinned(SERVER, pins)
+    again = ledger.reenrolled(SERVER, "acme")
+    await store_.apply(Batch(tuple(ledger.facts), (), Position("then", 2, "digest")))
+    assert await store_.pins(SERVER) is None
+    ledger.add(ledger.facts[0].envelope.data)  # the old machine's word, once more
+    assert await applied(store_, ledger) is None
+    ledger.pinned(SERVER, pins)
+    ledger.add(again.envelope.data)
+    assert await applied(store_, ledger) == tuple(map(pin, pins))
+    await store_.close()
+
+
+async def applied(store_: ConfigStore, ledger: Ledger) -> tuple[str, ...] | None:
+    """Have the newest two facts folded and return the pins known then."""
+    facts = tuple(ledger.facts[-2:])
+    await store_.apply(Batch(facts, (), Position("then", facts[-1].sequence, "digest")))
+    return await store_.pins(SERVER)
 
 
 async def test_a_server_cannot_read_its_neighbours_credential(bench: Bench) -> None:

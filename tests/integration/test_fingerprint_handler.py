@@ -12,6 +12,7 @@ from bus_schemas.events import (
     RulesChanged,
 )
 from bus_schemas.flows import Role
+from bus_schemas.intake import admitted
 from bus_schemas.streams import LEDGER, PARKED
 from bus_schemas.transport.follow import follow
 from bus_schemas.transport.fresh import fresh
@@ -90,16 +91,19 @@ async def test_two_handlers_and_a_rebuilt_one_say_the_same_bytes_once(
 async def test_a_poison_message_is_parked_and_the_reader_goes_on(
     platform: Platform, tell: Teller, tmp_path: Path
 ) -> None:
-    """Whatever a server sends on its own subject, its neighbours' facts still count."""
-    poison = await platform.bus(Role.SERVER, "mallory-1")
-    subject = "byok.v1.fingerprint.mallory-1"
+    """Whatever servers send on their own subjects, their neighbours' facts still count."""
+    names = [f"mallory-{i}" for i in (1, 2, 3)]  # of each one's rubbish one a day gets so far
+    first, _, third = [await platform.bus(Role.SERVER, name) for name in names]
+    intake = await platform.bus(Role.INTAKE)  # one that knows more than this reader
+    subject = "byok.v1.fingerprint.mallory-{}".format
     async with handling(platform, tmp_path / "a") as handler:
         await tell(provisioned("acme", "acme-1"), provisioned("acme", "acme-2"))
-        await store_raw(poison, subject, "p1", b"{not json")
-        newer = fresh(observed("mallory-1", TAG_A, n=1)).model_dump_json(exclude_none=True)
-        await store_raw(poison, subject, "p2", newer.replace("observed.v1", "observed.v9").encode())
+        await store_raw(first, subject(1), "p1", b"{not json")
+        newer = fresh(observed("mallory-2", TAG_A, n=1)).model_dump_json(exclude_none=True)
+        newer = newer.replace("observed.v1", "observed.v9")
+        await store_raw(intake, admitted(subject(2)), "p2", newer.encode())
         foreign = fresh(observed("acme-1", TAG_A, n=1)).model_dump_json(exclude_none=True)
-        await store_raw(poison, subject, "p3", foreign.encode())
+        await store_raw(third, subject(3), "p3", foreign.encode())
         await tell(observed("acme-1", TAG_A, n=1), observed("acme-2", TAG_A, n=1))
         await banners_until(platform, lambda b: len(b) == 2)
         assert handler.reader.parked == 3

@@ -1,15 +1,17 @@
 """The health handler: from reports to the few facts that matter, over restarts and outages."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bus_schemas.codec import decode
 from bus_schemas.event import Event
-from bus_schemas.events import HealthReported, ServerProvisioned, StatusChanged
+from bus_schemas.events import HealthReported, ServerProvisioned, StatusChanged, UnlockAnswered
 from bus_schemas.events.health import SlotHealth, Transition, Validity
 from bus_schemas.flows import Role
 from bus_schemas.streams import LEDGER
@@ -18,6 +20,7 @@ from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import read_batch, store, store_raw
 from bus_schemas.transport.ledger import Batch, Position
+from platform_handlers.doors.rules import Allowance
 from platform_handlers.health import handler as handling
 from platform_handlers.health import rules
 from platform_handlers.health.handler import HealthHandler
@@ -65,12 +68,17 @@ async def status_until(
     bus = await platform.bus(Role.OPS)
     async with asyncio.timeout(10):
         while True:
-            messages = await read_batch(bus, LEDGER.name, 1, 500)
-            events = [decode(message.data, message.subject).data for message in messages]
-            found = [event.transition for event in events if isinstance(event, StatusChanged)]
+            found = await statuses(bus)
             if enough(found):
                 return found
             await asyncio.sleep(0.02)
+
+
+async def statuses(bus: Bus) -> list[Transition]:
+    """Return the transitions on the ledger."""
+    messages = await read_batch(bus, LEDGER.name, 1, 500)
+    events = [decode(message.data, message.subject).data for message in messages]
+    return [event.transition for event in events if isinstance(event, StatusChanged)]
 
 
 async def provision(platform: Platform) -> Bus:
@@ -97,6 +105,27 @@ async def test_a_rejection_is_told_once_and_its_end_too_over_restarts(
         await status_until(platform, lambda told: told == [REJECTED, ACCEPTED])
 
 
+async def test_a_server_that_says_now_this_now_that_does_not_fill_the_ledger(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each change would be a fact for 400 days; that it is silent, or double, is told anyway."""
+    monkeypatch.setattr(handling, "_SLOT_CHANGES", Allowance(burst=3, per_second=1e-9, at_once=1))
+    monkeypatch.setattr(rules, "SILENT_AFTER_SECONDS", 0.3)
+    monkeypatch.setattr(handling, "_LOOK_SECONDS", 0.05)
+    server = await provision(platform)
+    async with running(platform, tmp_path):
+        for n, wanted in enumerate([REJECTED, ACCEPTED, REJECTED, SILENT], start=1):
+            validity = Validity.INVALID if n % 2 else Validity.VALID
+            await store(server, fresh(report(n, validity)))
+            told = await status_until(platform, partial(ends_with, wanted))
+    assert [one for one in told if one in {REJECTED, ACCEPTED}] == [REJECTED, ACCEPTED, REJECTED]
+
+
+def ends_with(wanted: Transition, told: list[Transition]) -> bool:
+    """Whether *wanted* was told last, whatever was told before."""
+    return told[-1:] == [wanted]
+
+
 async def test_silence_is_told_once_and_a_restart_is_no_return(
     platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +142,28 @@ async def test_silence_is_told_once_and_a_restart_is_no_return(
         await store(server, fresh(report(2)))
         told = await status_until(platform, lambda told: len(told) > 1)
         assert told[:2] == [SILENT, RETURNED]
+
+
+async def test_two_machines_are_told_of_once_over_restarts(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both report every minute, and a restarted handler reads the last report again."""
+    monkeypatch.setattr(rules, "STRAY_SECONDS", 0.1)
+    server, evaluator = await provision(platform), await platform.bus(Role.EVALUATOR)
+    ops, numbers = await platform.bus(Role.OPS), itertools.count(1)
+    async with running(platform, tmp_path):
+        await store(server, fresh(report(next(numbers))))
+        for incarnation in (1, 2):
+            start = UnlockAnswered(server_id="acme-1", incarnation=incarnation)
+            await store(evaluator, fresh(start))
+        async with asyncio.timeout(10):
+            while not await statuses(ops):
+                await store(server, fresh(report(next(numbers))))
+                await asyncio.sleep(0.02)
+    async with running(platform, tmp_path):
+        await store(server, fresh(report(next(numbers), Validity.INVALID)))
+        told = await status_until(platform, lambda told: REJECTED in told)
+    assert told == [Transition.CLONED, REJECTED]
 
 
 async def test_a_report_nobody_can_use_harms_nobody(platform: Platform, tmp_path: Path) -> None:

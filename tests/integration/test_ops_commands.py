@@ -57,6 +57,12 @@ async def test_events_are_shown_in_order_and_bounded(story: Platform, tmp_path: 
     )
     assert code == 0
     assert json.loads(out)["data"]["code"] == "API_KEY_REUSE"
+    code, out, _ = await byok(story, tmp_path, "events", "top")
+    assert code == 0
+    assert sorted(line.split() for line in out.splitlines()) == [
+        ["1", "50%", "acme-1"],
+        ["1", "50%", "acme-2"],
+    ]
 
 
 async def test_a_replay_agrees_with_what_was_published(story: Platform, tmp_path: Path) -> None:

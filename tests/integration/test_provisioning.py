@@ -1,148 +1,38 @@
-"""A server's way onto the bus and off it again, against a real nats-server."""
+"""A server's way onto the bus, against a real nats-server."""
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nats.aio.msg import Msg
-from pydantic import SecretStr
 
-from bus_schemas.codec import decode
 from bus_schemas.errors import Refused
-from bus_schemas.event import Event
-from bus_schemas.events import ServerProvisioned, ServerRevoked
+from bus_schemas.events import ServerProvisioned
 from bus_schemas.flows import Role
 from bus_schemas.join_token import JoinToken
-from bus_schemas.nkeys import KeyType, public_nkey, seed_nkey
-from bus_schemas.requests import ENROL, TOKEN, EnrolReply, EnrolRequest, RefusedReply, Tokens
-from bus_schemas.secret_fields import reveal_json
-from bus_schemas.streams import LEDGER
+from bus_schemas.requests import EnrolReply, RefusedReply, Tokens
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import Credentials
-from bus_schemas.transport.jetstream import read_batch
-from bus_schemas.transport.target import BusDenied, BusUnavailable
+from bus_schemas.transport.target import BusUnavailable
+from platform_handlers.provisioning.enrolment import KEPT_ATTEMPTS, Enrolment, Enrolments
 from platform_handlers.provisioning.join_token import issue_join_token
 from platform_handlers.provisioning.records import ServerState
 from platform_handlers.provisioning.registry import FILE_NAME, Registry
-from platform_handlers.provisioning.revocation import Revoker
-from platform_handlers.provisioning.service import run_provisioning, system_bus
-from platform_handlers.provisioning.turn_away import turn_away
+from platform_handlers.provisioning.service import run_provisioning
 from tests.conftest import Platform
+from tests.enrolling import Machine, Running, provisioning, renew
 from vps_runtime.connection.rules import read_claims
 from vps_runtime.enrolment.join import join
 from vps_runtime.state import StateFolder
 
 
-@dataclass
-class Machine:
-    """A new server's own keys."""
-
-    nkey: Ed25519PrivateKey
-    identity: Ed25519PrivateKey
-
-    @classmethod
-    def new(cls) -> "Machine":
-        """Return fresh keys."""
-        return cls(Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate())
-
-    @property
-    def public_nkey(self) -> str:
-        """The public half it signs in with."""
-        return public_nkey(self.nkey, KeyType.USER)
-
-    def request(self, token: JoinToken, *, secret: str | None = None) -> bytes:
-        """Return the enrolment request."""
-        request = EnrolRequest(
-            server_id=token.server_id,
-            secret=SecretStr(secret) if secret else token.secret,
-            nkey=self.public_nkey,
-            identity_key=self.identity.public_key().public_bytes_raw(),
-        )
-        return reveal_json(request)
-
-    def credentials(self, jwt: str) -> Credentials:
-        """Return what it signs in with."""
-        return Credentials(jwt, seed_nkey(self.nkey, KeyType.USER))
-
-
-@dataclass
-class Running:
-    """The provisioning handler at work."""
-
-    platform: Platform
-    registry: Registry
-
-    async def token(self, owner: str = "acme", server: str = "acme-1") -> JoinToken:
-        """Issue a join token."""
-        if owner not in await self.registry.owners():
-            await self.registry.add_owner(owner)
-        return await issue_join_token(
-            self.platform.installation,
-            self.registry,
-            self.platform.server.target.url,
-            (owner, server),
-        )
-
-    async def ask(self, token: JoinToken, body: bytes) -> EnrolReply | RefusedReply:
-        """Send an enrolment the way a new machine does."""
-        credentials = Credentials(token.jwt, token.seed.get_secret_value())
-        name = read_claims(token.jwt).name
-        bus = await Bus(self.platform.server.target, name, lambda: credentials).open()
-        try:
-            reply = await bus.request(ENROL.pattern, body, wait=5)
-        finally:
-            await bus.close()
-        if b'"refused"' in reply.data:
-            return RefusedReply.model_validate_json(reply.data)
-        return EnrolReply.model_validate_json(reply.data)
-
-    async def join(self, machine: Machine, server: str = "acme-1") -> EnrolReply:
-        """Enrol *machine*."""
-        token = await self.token(server=server)
-        reply = await self.ask(token, machine.request(token))
-        assert isinstance(reply, EnrolReply)
-        return reply
-
-    async def open(self, machine: Machine, jwt: str, server: str = "acme-1") -> Bus:
-        """Connect *machine* with a token."""
-        credentials = machine.credentials(jwt)
-        return await Bus(self.platform.server.target, server, lambda: credentials).open()
-
-    async def ledger(self, count: int) -> list[Event]:
-        """Return the ledger's facts once there are *count*."""
-        ops = await self.platform.bus(Role.OPS)
-        deadline = time.monotonic() + 10
-        while len(found := await read_batch(ops, LEDGER.name, 1, 100)) < count:
-            assert time.monotonic() < deadline, f"{len(found)} facts of {count}"
-            await asyncio.sleep(0.02)
-        return [decode(message.data, message.subject).data for message in found]
-
-
 @pytest.fixture
 async def running(platform: Platform) -> AsyncIterator[Running]:
     """The provisioning handler, on a fresh installation."""
-    installation = platform.installation
-    async with await Registry.open(installation.platform / FILE_NAME) as registry:
-        ready = asyncio.Event()
-        task = asyncio.create_task(
-            run_provisioning(installation, platform.server.target, registry, ready.set)
-        )
-        try:
-            await asyncio.wait_for(ready.wait(), 10)
-            yield Running(platform, registry)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-
-async def renew(bus: Bus, server: str = "acme-1") -> bytes:
-    """Ask for new tokens."""
-    return (await bus.request(TOKEN.fill({"server_id": server}), b"{}", wait=5)).data
+    async with provisioning(platform) as handler:
+        yield handler
 
 
 async def test_a_join_token_enrols_one_server(running: Running) -> None:
@@ -235,46 +125,6 @@ async def test_a_server_cannot_ask_for_anothers_tokens(running: Running) -> None
     await bus.close()
 
 
-async def test_a_revoked_server_is_out_at_once(running: Running) -> None:
-    """Its connection ends, neither token opens again, the fact is told, others stay."""
-    machine, other = Machine.new(), Machine.new()
-    reply, others = await running.join(machine), await running.join(other, "acme-2")
-    bus = await running.open(machine, reply.tokens.working)
-    neighbour = await running.open(other, others.tokens.working, "acme-2")
-    installation, target = running.platform.installation, running.platform.server.target
-    system = await system_bus(installation, target).open()
-    revoker = Revoker(system, running.registry, installation)
-    assert await revoker.connections(machine.public_nkey) == 1
-    await running.registry.set_state("acme-1", ServerState.REVOKED, "stolen")
-    lines = await turn_away(installation, target, running.registry, "acme-1")
-    assert "none of its connections is open" in lines
-    for jwt in (reply.tokens.working, reply.tokens.door):
-        with pytest.raises(BusDenied):
-            await running.open(machine, jwt)
-    await bus.close()
-    assert await revoker.connections(other.public_nkey) == 1
-    await system.close()
-    Tokens.model_validate_json(await renew(neighbour, "acme-2"))
-    await neighbour.close()
-    facts = await running.ledger(3)
-    assert ServerRevoked(server_id="acme-1", owner_id="acme", reason="stolen") in facts
-
-
-async def test_the_running_issuer_pushes_what_a_command_recorded(running: Running) -> None:
-    """A revocation recorded while nobody pushed it is pushed by the issuer, by itself."""
-    machine = Machine.new()
-    reply = await running.join(machine)
-    bus = await running.open(machine, reply.tokens.working)
-    path = running.platform.installation.platform / FILE_NAME
-    async with await Registry.open(path) as command:
-        await command.set_state("acme-1", ServerState.REVOKED, "stolen")
-    deadline = time.monotonic() + 10
-    while bus.connected:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
-    await bus.close()
-
-
 async def test_a_server_that_is_not_active_gets_no_tokens(running: Running) -> None:
     """Tokens are for active servers; the refusal says why."""
     token = await running.token()
@@ -330,3 +180,54 @@ async def test_a_machine_that_asks_before_the_issuer_is_there_is_enrolled(
             issuing.cancel()
             await asyncio.gather(issuing, return_exceptions=True)
             await ops.close()
+
+
+async def test_of_two_machines_with_one_token_one_is_the_server(running: Running) -> None:
+    """Asked at the same moment, in two issuers: one is enrolled, the other told by whom."""
+    token = await running.token()
+    path = running.platform.installation.platform / FILE_NAME
+    machines = [Machine.new() for _ in range(4)]
+
+    def wish(machine: Machine, number: int) -> Enrolment:
+        return Enrolment(
+            "acme-1",
+            token.secret.get_secret_value(),
+            machine.public_nkey,
+            machine.identity.public_key().public_bytes_raw(),
+            f"192.0.2.{number}",
+        )
+
+    async with await Registry.open(path) as second:
+        issuers = [Enrolments(running.registry), Enrolments(second)]
+        outcomes = await asyncio.gather(
+            *(issuers[i % 2].enrol(wish(machine, i)) for i, machine in enumerate(machines)),
+            return_exceptions=True,
+        )
+    [winner] = [i for i, found in enumerate(outcomes) if not isinstance(found, BaseException)]
+    record = await running.registry.require_server("acme-1")
+    assert record.nkey == machines[winner].public_nkey
+    assert record.join.used_from == f"192.0.2.{winner}"
+    refused = [str(found) for found in outcomes if isinstance(found, Refused)]
+    assert len(refused) == 3
+    assert all(f"was used from 192.0.2.{winner}" in found for found in refused)
+    assert len(await running.ledger(1)) == 1
+    attempts = await Enrolments(running.registry).attempts("acme-1")
+    assert sorted(a.outcome for a in attempts) == ["enrolled", *["join_token_used"] * 3]
+
+
+async def test_attempts_are_kept_and_bounded(running: Running) -> None:
+    """Who repeats a refused token for an hour fills no disk and hides no enrolment."""
+    token, machine = await running.token(), Machine.new()
+    assert isinstance(await running.ask(token, machine.request(token)), EnrolReply)
+    enrolments = Enrolments(running.registry)
+    for number in range(KEPT_ATTEMPTS + 4):
+        wish = Enrolment("acme-1", "guessed", machine.public_nkey, b"\x01" * 32, f"h{number}")
+        with pytest.raises(Refused, match="bad_join_secret"):
+            await enrolments.enrol(wish)
+    first, *rest = await enrolments.attempts("acme-1")
+    assert (first.outcome, first.source) == ("enrolled", "127.0.0.1")
+    assert [attempt.source for attempt in rest] == [f"h{n}" for n in range(4, KEPT_ATTEMPTS + 4)]
+    unknown = Enrolment("nobody", "guessed", machine.public_nkey, b"\x01" * 32, "h")
+    with pytest.raises(Refused, match="bad_join_secret"):
+        await enrolments.enrol(unknown)
+    assert await enrolments.attempts("nobody") == []

@@ -149,7 +149,7 @@ async def test_a_server_speaks_for_itself_only(shared: Platform) -> None:
 
 
 async def test_nobody_hears_what_is_not_theirs(shared: Platform) -> None:
-    """Subscribing to everything brings nothing, while the rightful reader hears it."""
+    """Subscribing to everything brings nothing, while the rightful reader hears that it is."""
     heard: dict[str, list[str]] = {"server": [], "subscriber": [], "rightful": []}
     arrived = asyncio.Event()
     server = await shared.bus(Role.SERVER, "acme-1")
@@ -161,12 +161,13 @@ async def test_nobody_hears_what_is_not_theirs(shared: Platform) -> None:
     for name, bus in listeners.items():
 
         async def hear(message: Msg, name: str = name) -> None:
-            heard[name].append(message.subject)
+            heard[name].append(f"{message.subject} {message.data!r}")
             if name == "rightful":
                 arrived.set()
 
         everything = [">", "byok.>", "byok.v1.config.*", "byok.v1.banner.*.*", "_INBOX.>"]
-        for subject in everything if name != "rightful" else ["byok.v1.banner.*.*"]:
+        everything += ["byok.v1.stored.>", *BANNERS.nudges]
+        for subject in everything if name != "rightful" else BANNERS.nudges:
             await bus.listen(subject, hear)
         await (await bus.client()).flush()
         await (await bus.client()).flush()
@@ -181,5 +182,5 @@ async def test_nobody_hears_what_is_not_theirs(shared: Platform) -> None:
     assert heard == {
         "server": [],
         "subscriber": [],
-        "rightful": ["byok.v1.banner.globex.x_y_z"],
+        "rightful": ["byok.v1.stored.byok-banners.banner.globex.x_y_z b''"],
     }

@@ -6,6 +6,7 @@ For the tests only: whatever this and the product disagree about, the page does 
 import base64
 import hashlib
 import json
+from datetime import datetime
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -136,6 +137,40 @@ def evaluator_request(
     return json.dumps({"v": 1, "server_id": server_id, "enc": b64(enc), "ct": b64(ct)}).encode()
 
 
+def copy_code(server_id: str, g: int, check: bytes) -> str:
+    """Return the 20 characters by which an owner names a disk."""
+    digest = hashlib.sha256(domain("byok/copy/v1", server_id) + u64(g) + check).digest()
+    return base64.b32encode(digest).decode()[:20]
+
+
+def approval(seed: bytes, server_id: str, code: str, issued_at: int) -> str:
+    """Return an owner's signed approval as JSON."""
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    signed = signature(seed, "byok/approve/v1", server_id, code, u64(issued_at))
+    fields = {"server_id": server_id, "code": code, "issued_at": issued_at}
+    return json.dumps({**fields, "public_key": b64(public), "signature": b64(signed)})
+
+
+# --- Orders ---
+
+
+def order(seed: bytes, to: tuple[str, str, bytes], fields: dict[str, Any]) -> str:
+    """Return an order as JSON; *to* is (owner, server, identity key), *fields* lacks the signer."""
+    ends = datetime.fromisoformat(fields["not_after"])
+    parts = (
+        *to,
+        fields["order_id"],
+        u64(fields["n"]),
+        fields["kind"],
+        fields.get("slot_id") or "",
+        fields.get("argument") or "",
+        u64(int(ends.timestamp())),
+    )
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    signed = signature(seed, "byok/order/v1", *parts)
+    return json.dumps({**fields, "signer": b64(public), "signature": b64(signed)})
+
+
 # --- At rest ---
 
 
@@ -195,3 +230,22 @@ def tag_input(basis: str, provider: str, *parts: str) -> bytes:
 def tag(epoch: str, basis: str, y: bytes) -> str:
     """Return the tag as it stands in a fact."""
     return hashlib.sha256(domain("byok/fp/tag/v1", epoch, basis) + y).hexdigest()
+
+
+# --- Orders ---
+
+
+def order_parts(order: dict[str, Any]) -> tuple[bytes | str, ...]:
+    """Return what is signed of an order, given as its vector has it."""
+    ends = datetime.fromisoformat(order["not_after"])
+    return (
+        order["owner_id"],
+        order["server_id"],
+        bytes.fromhex(order["identity_public_key"]),
+        order["order_id"],
+        u64(order["n"]),
+        order["kind"],
+        order["slot_id"] or "",
+        order["argument"] or "",
+        u64(int(ends.timestamp())),
+    )

@@ -172,7 +172,7 @@ def test_only_the_enrolment_shares_where_a_request_came_from() -> None:
     imported = account(
         AccountPlan("FLEET", imports=crossings(Account.FLEET, flows()), imports_from=CORE_ID)
     )["imports"]
-    assert {i["subject"] for i in imported if i.get("share")} == {"byok.v1.enrol"}
+    assert {i["subject"] for i in imported if i.get("share")} == {"byok.v1.enrol.*"}
 
 
 def test_a_user_has_its_scopes_permissions_and_none_of_its_own() -> None:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from platform_handlers.authority.tls import Pair, make_ca, make_server_certificate
+from platform_handlers.authority.tls import Pair, hosts_of, make_ca, make_server_certificate
 
 NOW = datetime(2026, 11, 23, 10, tzinfo=UTC)
 CA = make_ca("byok CA", now=NOW)
@@ -76,6 +76,14 @@ def test_the_ca_may_sign_leaves_and_nothing_below() -> None:
     loaded(LEAF).verify_directly_issued_by(ca)
     with pytest.raises(InvalidSignature):
         loaded(LEAF).verify_directly_issued_by(loaded(make_ca("byok CA", now=NOW)))
+
+
+def test_a_renewed_certificate_is_good_for_the_same_hosts() -> None:
+    """Read back from the old one, and never longer than its CA lives."""
+    assert hosts_of(loaded(LEAF)) == ["localhost", "127.0.0.1", "::1"]
+    late = loaded(CA).not_valid_after_utc - timedelta(days=9)
+    last = make_server_certificate(CA, "byok server", hosts_of(loaded(LEAF)), now=late)
+    assert loaded(last).not_valid_after_utc == loaded(CA).not_valid_after_utc
 
 
 def test_a_key_fits_its_certificate_and_stays_out_of_the_repr() -> None:

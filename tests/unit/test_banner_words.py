@@ -1,11 +1,18 @@
 """The sentences of each banner."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 
 from bus_schemas.events import BannerRaised
-from bus_schemas.events.banner import BannerCode, Severity, Sharing
+from bus_schemas.events.banner import (
+    BannerCode,
+    Copies,
+    CopySign,
+    KeyChanges,
+    Severity,
+    Sharing,
+)
 from bus_schemas.fields import Basis
 from platform_handlers.banner.words import SEVERITY_WORDS, Words, words_for
 
@@ -14,7 +21,12 @@ ACCOUNT = (Basis.OAUTH_ACCOUNT,)
 
 
 def words(
-    code: BannerCode, sharing: Sharing | None = None, slot: str | None = "anthropic"
+    code: BannerCode,
+    sharing: Sharing | None = None,
+    slot: str | None = "anthropic",
+    *,
+    copies: Copies | None = None,
+    keys: KeyChanges | None = None,
 ) -> Words:
     """Return the words of a banner on acme-1."""
     return words_for(
@@ -28,6 +40,8 @@ def words(
             colour=code.severity.colour,
             revision=1,
             sharing=sharing or Sharing(),
+            copies=copies,
+            keys=keys,
             since_time=datetime(2026, 11, 23, tzinfo=UTC),
         )
     )
@@ -46,7 +60,7 @@ def test_every_banner_says_what_is_the_matter_and_what_to_do(
         assert text.endswith(".")
     for colour in ("amber", "blue", "yellow"):
         assert colour not in f"{said}".lower()
-    assert max(len(said.title), len(said.what_to_do)) <= 500
+    assert max(len(said.title), len(said.what_to_do)) <= 400  # names are up to 63 long; of 500
 
 
 @pytest.mark.parametrize("severity", Severity)
@@ -103,3 +117,69 @@ def test_a_key_that_a_stranger_holds_is_treated_as_leaked() -> None:
     foreign = words(BannerCode.API_KEY_REUSE, Sharing(other_owners=1))
     assert "leaked" in foreign.what_to_do
     assert "and others" in foreign.title
+
+
+def suspected(*signs: CopySign, times: int = 1) -> Words:
+    """The words of a suspicion with these signs, noticed so often."""
+    copies = Copies(signs=signs, times=times, last_on=date(2026, 11, 3))
+    return words(BannerCode.CLONE_SUSPECTED, slot=None, copies=copies)
+
+
+def test_a_refused_copy_and_a_running_one_are_different_matters() -> None:
+    """The first opened nothing; against the second everything has to be replaced."""
+    stale = suspected(CopySign.STALE_DISK)
+    assert "opened nothing" in stale.explanation
+    assert "if it is acme-1 itself that no longer starts" in stale.explanation
+    assert "byok server approve acme-1 CODE" in stale.what_to_do
+    running = suspected(CopySign.TWO_RUNNING)
+    assert running.title == "Two machines run as acme-1"
+    assert "read every credential" in running.explanation
+    assert "enrolled anew" in running.what_to_do
+    both = suspected(CopySign.STALE_DISK, CopySign.TWO_RUNNING)
+    assert (both.title, both.what_to_do) == (running.title, running.what_to_do)
+    assert "An older copy asked as well" in both.explanation
+
+
+@pytest.mark.parametrize(
+    ("times", "phrase"),
+    [
+        (1, "Noticed once, on 3 Nov 2026 (UTC)."),
+        (2, "Noticed 2 to 9 times, last on 3 Nov 2026 (UTC)."),
+        (1000, "Noticed at least 1000 times, last on 3 Nov 2026 (UTC)."),
+    ],
+)
+def test_a_suspicion_says_how_often_and_when_last(times: int, phrase: str) -> None:
+    """Once by mistake, or all the time: that decides what a person does."""
+    assert suspected(CopySign.STALE_DISK, times=times).explanation.endswith(phrase)
+    assert suspected(CopySign.TWO_RUNNING, times=times).explanation.endswith(phrase)
+
+
+def test_changed_owner_keys_are_named_as_consoles_print_them() -> None:
+    """In fours, to be compared with what the owner has written down."""
+    keys = KeyChanges(added=("ABCD" * 5,), removed=("B" * 20, "C" * 20), passing=("D" * 20,))
+    said = words(BannerCode.OWNER_KEY_CHANGED, slot=None, keys=keys)
+    assert said.title == "acme-1 obeys other keys than before"
+    assert "Added: ABCD ABCD ABCD ABCD ABCD." in said.explanation
+    assert "Removed: BBBB BBBB BBBB BBBB BBBB, CCCC CCCC CCCC CCCC CCCC." in said.explanation
+    assert said.explanation.endswith("removed again: DDDD DDDD DDDD DDDD DDDD.")
+
+
+def test_a_key_that_came_and_went_has_a_title_of_its_own() -> None:
+    """The list is as it was, so "other keys than before" would be wrong."""
+    keys = KeyChanges(passing=("D" * 20,))
+    said = words(BannerCode.OWNER_KEY_CHANGED, slot=None, keys=keys)
+    assert said.title == "acme-1 obeyed another key for a while"
+
+
+def test_very_many_keys_and_the_longest_names_fit_what_the_api_says() -> None:
+    """The first few are named, the rest is counted."""
+    keys = KeyChanges(added=("A" * 20,) * 64, removed=("B" * 20,) * 64, passing=("C" * 20,) * 64)
+    said = words(BannerCode.OWNER_KEY_CHANGED, slot=None, keys=keys)
+    assert said.explanation.count(" and 56 more") == 3
+    assert len(said.explanation) < 4000
+    assert (
+        "more"
+        not in words(
+            BannerCode.OWNER_KEY_CHANGED, slot=None, keys=KeyChanges(added=("A" * 20,) * 8)
+        ).explanation
+    )

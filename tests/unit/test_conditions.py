@@ -4,8 +4,9 @@ import pytest
 
 from bus_schemas.events.banner import BannerCode
 from bus_schemas.events.health import Transition
+from bus_schemas.transport.ledger import Fact
 from platform_handlers.banner.lifecycle import BannerKey, Wanted
-from platform_handlers.fingerprint.conditions import Wish, wishes
+from platform_handlers.fingerprint.conditions import Wish, ended, wishes
 from tests.facts import Ledger
 
 
@@ -38,6 +39,38 @@ def test_a_slot_without_a_key_says_so_until_one_is_stored() -> None:
     )
 
 
-def test_most_facts_wish_nothing() -> None:
-    """Time, for one, raises no banner by itself."""
-    assert wishes(Ledger().ticked().envelope.data) == ()
+def test_an_approval_ends_the_suspicion_of_a_copy() -> None:
+    """It was the owner's own."""
+    key = BannerKey("acme-1", "", BannerCode.CLONE_SUSPECTED)
+    assert wishes(Ledger().approved("acme-1").envelope.data) == (Wish(key, None),)
+
+
+@pytest.mark.parametrize("fact", [Ledger().ticked(), Ledger().answered("acme-1", 1)])
+def test_most_facts_wish_and_end_nothing(fact: Fact) -> None:
+    """Time, for one, raises no banner by itself; neither does a server that starts."""
+    assert wishes(fact.envelope.data) == ()
+    assert not any(ended(fact.envelope.data, code) for code in BannerCode)
+
+
+def test_two_machines_are_no_wish() -> None:
+    """What it makes of the banner depends on how often it was noticed before."""
+    fact = Ledger().status("acme-1", "acme", Transition.CLONED)
+    assert wishes(fact.envelope.data) == ()
+
+
+def test_each_end_of_a_machine_takes_the_banners_that_nothing_else_would() -> None:
+    """All go with a server for good; of a stolen one what it shares is still told."""
+    ledger = Ledger()
+    facts = {
+        "gone": ledger.deprovisioned("acme-1", "acme"),
+        "revoked": ledger.revoked("acme-1", "acme"),
+        "replaced": ledger.reenrolled("acme-1", "acme"),
+    }
+    left = {
+        name: {code for code in BannerCode if not ended(fact.envelope.data, code)}
+        for name, fact in facts.items()
+    }
+    reuse = {BannerCode.API_KEY_REUSE, BannerCode.OAUTH_REUSE}
+    assert left["gone"] == set()
+    assert left["revoked"] == reuse
+    assert left["replaced"] == reuse | {BannerCode.KEY_MISSING, BannerCode.SERVER_SILENT}

@@ -49,12 +49,12 @@ SIGNER = Ed25519PrivateKey.from_private_bytes(b"\x0d" * 32)
 SIGNER_PUBLIC = bytes.fromhex(VECTORS["evaluator_public_key"])
 B = b"\x0a" * 32
 
-UNLOCK = UnlockRequest(g=41, blinded=(B, B), preimage=B, next_check=B, nonce=B)
+UNLOCK = UnlockRequest(g=41, blinded=(B, B), preimage=B, next_preimage=B, nonce=B)
 REQUESTS: list[EvaluatorRequest] = [
     ChallengeRequest(),
     KeysRequest(),
     UNLOCK,
-    CommitRequest(g=42, preimage=B, nonce=B),
+    CommitRequest(g=42, preimage=B, owner_pins=("A" * 20,) * 64, nonce=B),
     FingerprintRequest(epoch="2026-a", blinded=(B,) * 64, nonce=B),
 ]
 
@@ -95,6 +95,7 @@ def test_the_vector_opens() -> None:
     commit = CommitRequest(
         g=VECTORS["commit"]["g"],
         preimage=bytes.fromhex(VECTORS["commit"]["preimage"]),
+        owner_pins=tuple(VECTORS["commit"]["owner_pins"]),
         nonce=bytes.fromhex(VECTORS["commit"]["nonce"]),
     )
     assert opened.request == commit
@@ -184,9 +185,9 @@ def test_the_number_of_fingerprints_is_bounded(number: int) -> None:
     "reply",
     [
         ChallengeReply(nonce=B),
-        keys_reply(),
-        EvaluationReply(evaluation=bytes(96 * 64)),
-        CommitReply(incarnation=3),
+        keys_reply().model_copy(update={"nonce": B}),
+        EvaluationReply(evaluation=bytes(96 * 64), nonce=B),
+        CommitReply(incarnation=3, nonce=B),
         RefusalReply(reason="server_not_active"),
     ],
     ids=lambda reply: reply.reply,

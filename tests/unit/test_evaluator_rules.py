@@ -1,29 +1,39 @@
-"""The ratchet, the nonces and the caps of the blind evaluator."""
+"""The ratchet, the approvals and the caps of the blind evaluator."""
 
-import secrets
+from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bus_schemas.approval import Approval, copy_code, sign_approval
 from bus_schemas.errors import Refused
 from bus_schemas.evaluation import CommitRequest, UnlockRequest
 from bus_schemas.events import RatchetAdvanced
+from bus_schemas.keys import owner_fingerprint
 from bus_schemas.unlock import unlock_check
 from platform_handlers.evaluator.rules import (
+    APPROVAL_SECONDS,
+    CLOCK_SECONDS,
     EVALUATIONS_PER_DAY,
-    NONCE_SECONDS,
+    LONGEST_LEAP,
     UNLOCKS_PER_HOUR,
-    Nonces,
+    Circumstances,
+    approve,
     check_allowance,
     commit,
+    current,
     first_state,
+    incarnation_of,
     unlock,
 )
 from platform_handlers.evaluator.servers import KnownServer, require_active
 
-NOW = 1_800_000_000
+NOW = Circumstances(now=1_800_000_000)
 POINT = b"\x07" * 32
+OWNER = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
+PIN = owner_fingerprint(OWNER.public_key().public_bytes_raw())
 
 
 def s(g: int, copy: str = "live") -> bytes:
@@ -37,76 +47,116 @@ def wish(g: int, copy: str = "live", branch: str | None = None) -> UnlockRequest
         g=g,
         blinded=(POINT, POINT),
         preimage=s(g, copy),
-        next_check=unlock_check(s(g + 1, branch or copy)),
+        next_preimage=s(g + 1, branch or copy),
         nonce=POINT,
     )
 
 
-def done(g: int, copy: str = "live") -> CommitRequest:
+def done(g: int, copy: str = "live", pins: tuple[str, ...] = (PIN,)) -> CommitRequest:
     """Return the commit of *g* by *copy*."""
-    return CommitRequest(g=g, preimage=s(g, copy), nonce=POINT)
+    return CommitRequest(g=g, preimage=s(g, copy), owner_pins=pins, nonce=POINT)
+
+
+def started(
+    state: RatchetAdvanced, copy: str = "live", branch: str | None = None
+) -> RatchetAdvanced:
+    """Return the state after a whole start of *copy* at its generation."""
+    g = state.committed
+    state = commit(unlock(state, wish(g, copy, branch), NOW), done(g + 1, branch or copy), NOW)
+    return state.model_copy(update={"unlocks": ()})
 
 
 def at_generation(g: int) -> RatchetAdvanced:
     """Return the state after *g* whole starts, long ago."""
     state = first_state("acme-1")
-    for n in range(g):
-        state = commit(unlock(state, wish(n), now=0), done(n + 1))
-    return state.model_copy(update={"unlocks": ()})
+    for _ in range(g):
+        state = started(state)
+    return state
 
 
-def refusal(state: RatchetAdvanced, request: UnlockRequest | CommitRequest) -> str:
+def refusal(
+    state: RatchetAdvanced,
+    request: UnlockRequest | CommitRequest | Approval,
+    about: Circumstances = NOW,
+) -> str:
     """Return the reason why *request* is refused."""
     with pytest.raises(Refused) as caught:
-        _ = (
-            unlock(state, request, now=NOW)
-            if isinstance(request, UnlockRequest)
-            else commit(state, request)
-        )
+        _decided(state, request, about)
     assert "acme-1" in caught.value.detail
     return caught.value.reason
 
 
+def _decided(
+    state: RatchetAdvanced,
+    request: UnlockRequest | CommitRequest | Approval,
+    about: Circumstances,
+) -> RatchetAdvanced:
+    if isinstance(request, UnlockRequest):
+        return unlock(state, request, about)
+    if isinstance(request, CommitRequest):
+        return commit(state, request, about)
+    return approve(state, request, about)
+
+
+def approval(g: int, copy: str, *, at: int = NOW.now, by: Ed25519PrivateKey = OWNER) -> Approval:
+    """Return the owner's approval of *copy* at *g*."""
+    code = copy_code("acme-1", g, unlock_check(s(g, copy)))
+    return sign_approval(by, server_id="acme-1", code=code, issued_at=at)
+
+
+# --- each start ---
+
+
 def test_each_start_moves_one_generation_on() -> None:
-    """Unlock announces the next check, commit makes it the committed one."""
+    """Unlock announces the next check, commit makes it the committed one, and counts."""
     state = at_generation(3)
-    assert state.committed == 3
+    assert (state.committed, incarnation_of(state)) == (3, 3)
     assert state.committed_check == unlock_check(s(3))
     assert state.pending_check is None
-    served = unlock(state, wish(3), now=NOW)
+    assert state.owner_pins == (PIN,)
+    served = unlock(state, wish(3), NOW)
     assert served.committed == 3
     assert served.pending_check == unlock_check(s(4))
-    assert served.unlocks == (NOW,)
+    assert served.unlocks == (NOW.now,)
 
 
 def test_the_very_first_share_is_taken_on_trust() -> None:
     """No root key exists before the first commit, and a crash may have lost that share."""
-    state = unlock(first_state("acme-1"), wish(0, "lost"), now=NOW)
-    state = unlock(state, wish(0, "live"), now=NOW)
-    assert commit(state, done(1)).committed == 1
+    state = unlock(first_state("acme-1"), wish(0, "lost"), NOW)
+    state = unlock(state, wish(0, "live"), NOW)
+    assert commit(state, done(1), NOW).committed == 1
     assert refusal(state, done(1, "lost")) == "stale_generation"
+    assert refusal(state, done(0)) == "stale_generation"
 
 
-def test_a_crash_before_the_disk_was_written_is_harmless() -> None:
-    """The old generation is still on the disk, and still committed."""
-    state = unlock(at_generation(2), wish(2, branch="lost"), now=NOW)
-    state = unlock(state, wish(2), now=NOW)
-    assert commit(state, done(3)).committed == 3
+def test_a_start_that_broke_off_goes_on_with_the_same_next_share() -> None:
+    """The old generation is still on the disk, and the next share was there before the question."""
+    state = unlock(at_generation(2), wish(2), NOW)
+    state = unlock(state, wish(2), NOW)
+    assert commit(state, done(3), NOW).committed == 3
+
+
+def test_an_older_copy_cannot_go_on_with_a_start_that_broke_off() -> None:
+    """It holds the committed share, but not the one that the live server has begun with."""
+    state = unlock(at_generation(2), wish(2), NOW)
+    assert refusal(state, wish(2, branch="thief")) == "stale_generation"
 
 
 def test_a_lost_commit_is_made_up_for_at_the_next_start() -> None:
-    """The new disk's preimage fits the pending check."""
-    state = unlock(unlock(at_generation(2), wish(2), now=NOW), wish(3), now=NOW + 1)
-    assert state.committed == 3
+    """The new disk's preimage fits the pending check, and the lost commit is counted."""
+    state = unlock(unlock(at_generation(2), wish(2), NOW), wish(3), NOW)
+    assert (state.committed, incarnation_of(state)) == (3, 3)
     assert state.committed_check == unlock_check(s(3))
     assert state.pending_check == unlock_check(s(4))
     assert refusal(state, wish(2)) == "stale_generation"
 
 
-def test_a_repeated_commit_changes_nothing() -> None:
-    """Its first answer may have got lost."""
+def test_a_repeated_commit_changes_nothing_but_the_pins() -> None:
+    """Its first answer may have got lost; or its owner has changed whom it obeys."""
     state = at_generation(2)
-    assert commit(state, done(2)) is state
+    assert commit(state, done(2), NOW) == state
+    again = commit(state, done(2, pins=()), NOW)
+    assert again == state.model_copy(update={"owner_pins": ()})
 
 
 @pytest.mark.parametrize(
@@ -130,10 +180,11 @@ def test_a_wrong_generation_is_refused(
     assert refusal(at_generation(2), request_) == reason
 
 
-def test_of_two_copies_of_a_disk_one_stays() -> None:
-    """Once either has committed, the other's preimage is stale for good."""
-    state = at_generation(2)
-    state = commit(unlock(state, wish(2, branch="thief"), now=NOW), done(3, "thief"))
+def test_of_two_copies_of_a_disk_the_first_to_ask_stays() -> None:
+    """Once either has begun a start, the other's preimages are stale for good."""
+    state = unlock(at_generation(2), wish(2, branch="thief"), NOW)
+    assert refusal(state, wish(2)) == "stale_generation"
+    state = commit(state, done(3, "thief"), NOW)
     assert refusal(state, wish(2)) == "stale_generation"
     assert refusal(state, wish(3)) == "stale_generation"
 
@@ -146,52 +197,162 @@ def test_whoever_started_last_is_the_only_one_served(copies: list[str]) -> None:
     for number, copy in enumerate(copies):
         request = wish(g, shares[copy], branch=f"{copy}{number}")
         if holder in {"", copy}:
-            state = commit(unlock(state, request, now=NOW), done(g + 1, f"{copy}{number}"))
+            state = started(state, shares[copy], f"{copy}{number}")
             holder, shares[copy], g = copy, f"{copy}{number}", g + 1
         else:
             assert refusal(state, request) == "stale_generation"
-        state = state.model_copy(update={"unlocks": ()})
 
 
 def test_unlocks_are_limited_by_the_hour() -> None:
     """Only served ones count, and an hour later there is room again."""
     state = at_generation(1)
     for second in range(UNLOCKS_PER_HOUR):
-        state = unlock(state, wish(1), now=NOW + second)
-    with pytest.raises(Refused, match="too_many_unlocks"):
-        unlock(state, wish(1), now=NOW + 3599)
-    later = unlock(state, wish(1), now=NOW + 3600)
+        state = unlock(state, wish(1), replace(NOW, now=NOW.now + second))
+    end = replace(NOW, now=NOW.now + 3599)
+    assert refusal(state, wish(1), end) == "too_many_unlocks"
+    assert refusal(state, wish(1, "copy"), end) == "stale_generation"
+    later = unlock(state, wish(1), replace(NOW, now=NOW.now + 3600))
     assert len(later.unlocks) == UNLOCKS_PER_HOUR
-    with pytest.raises(Refused, match="stale_generation"):
-        unlock(state, wish(1, "copy"), now=NOW + 3599)
 
 
-def test_a_nonce_is_good_for_one_request_of_its_server_within_a_minute() -> None:
-    """Used, foreign, made-up and old ones are refused."""
-    nonces = Nonces()
-    mine, late = secrets.token_bytes(32), secrets.token_bytes(32)
-    nonces.issue("acme-1", mine, now=100)
-    nonces.issue("acme-1", late, now=100)
-    with pytest.raises(Refused, match="stale_nonce"):
-        nonces.use("acme-2", mine, now=100)
-    nonces.use("acme-1", mine, now=100 + NONCE_SECONDS)
-    for nonce, now in ((mine, 101), (late, 101 + NONCE_SECONDS), (POINT, 100)):
-        with pytest.raises(Refused, match="stale_nonce"):
-            nonces.use("acme-1", nonce, now=now)
+def test_a_state_of_the_first_build_reads_as_it_was_meant() -> None:
+    """Before the two came apart, the generation was the incarnation."""
+    old = RatchetAdvanced(server_id="acme-1", committed=7, committed_check=unlock_check(s(7)))
+    assert incarnation_of(old) == 7
+    assert incarnation_of(started(old)) == 8
 
 
-def test_nonces_of_one_server_are_bounded() -> None:
-    """The oldest gives way; another server's are untouched."""
-    nonces = Nonces()
-    other = secrets.token_bytes(32)
-    nonces.issue("acme-2", other, now=0)
-    issued = [secrets.token_bytes(32) for _ in range(17)]
-    for nonce in issued:
-        nonces.issue("acme-1", nonce, now=0)
-    with pytest.raises(Refused, match="stale_nonce"):
-        nonces.use("acme-1", issued[0], now=0)
-    nonces.use("acme-1", issued[1], now=0)
-    nonces.use("acme-2", other, now=0)
+# --- enrolled again ---
+
+
+def test_another_machine_begins_anew_and_its_incarnation_goes_on() -> None:
+    """Nothing of the old machine's shares, pins and approvals holds; the count of starts does."""
+    state = approve(at_generation(3), approval(1, "live"), NOW)
+    again = replace(NOW, enrolment=2)
+    fresh = current(state, again)
+    assert (fresh.committed, fresh.committed_check, fresh.owner_pins) == (0, None, None)
+    assert (fresh.approved_code, fresh.approved_at) == (None, NOW.now)
+    moved = commit(unlock(fresh, wish(0, "new"), again), done(1, "new"), again)
+    assert (moved.committed, moved.incarnation, moved.enrolment) == (1, 4, 2)
+    assert current(moved, again) is moved
+
+
+def test_an_evaluator_that_lags_behind_does_not_go_back() -> None:
+    """One that has not heard of the new machine yet must not serve the old one."""
+    state = current(at_generation(1), replace(NOW, enrolment=2))
+    with pytest.raises(Refused, match="server_reenrolled: acme-1"):
+        current(state, NOW)
+
+
+# --- approvals ---
+
+
+def test_an_approved_copy_is_let_in_once() -> None:
+    """The generation goes back to the copy's, the incarnation goes on, the newer disk is stale."""
+    state = approve(at_generation(4), approval(2, "live"), NOW)
+    assert refusal(state, wish(1)) == "stale_generation"
+    served = unlock(state, wish(2, branch="restored"), NOW)
+    assert served.approved_code is None
+    restored = commit(served, done(3, "restored"), NOW)
+    assert (restored.committed, incarnation_of(restored)) == (3, 5)
+    for g in (2, 3, 4):
+        assert refusal(restored, wish(g)) == "stale_generation"
+
+
+def test_of_two_copies_with_one_code_the_first_is_let_in() -> None:
+    """An approval is for one machine, also if a thief holds the same snapshot."""
+    state = approve(at_generation(4), approval(2, "live"), NOW)
+    state = unlock(state, wish(2, branch="restored"), NOW)
+    assert refusal(state, wish(2, branch="thief")) == "stale_generation"
+    assert unlock(state, wish(2, branch="restored"), NOW).committed == 2
+
+
+def test_a_commit_makes_an_approval_void() -> None:
+    """It was signed by a key that the server may obey no longer; its owner signs anew."""
+    approved = approve(at_generation(4), approval(2, "live"), NOW)
+    for state in (commit(approved, done(4, pins=()), NOW), started(approved)):
+        assert state.approved_code is None
+        assert refusal(state, wish(2)) == "stale_generation"
+
+
+def test_an_approval_names_one_copy() -> None:
+    """Another disk at the same generation is still refused."""
+    state = approve(at_generation(4), approval(2, "other"), NOW)
+    assert refusal(state, wish(2)) == "stale_generation"
+
+
+def test_an_approved_copy_may_be_ahead_of_a_restored_evaluator() -> None:
+    """The starts that the evaluator lost are counted: what was said after them stays older."""
+    state = approve(at_generation(2), approval(9, "live"), NOW)
+    moved = commit(unlock(state, wish(9), NOW), done(10), NOW)
+    assert (moved.committed, incarnation_of(moved)) == (10, 10)
+
+
+def test_an_approval_is_good_for_an_hour() -> None:
+    """To be accepted, and to be used."""
+    state = at_generation(4)
+    for at in (NOW.now - APPROVAL_SECONDS, NOW.now + CLOCK_SECONDS + 1):
+        assert refusal(state, approval(2, "live", at=at)) == "approval_expired"
+    state = approve(state, approval(2, "live"), NOW)
+    end = replace(NOW, now=NOW.now + APPROVAL_SECONDS)
+    assert refusal(state, wish(2), end) == "stale_generation"
+    assert unlock(state, wish(2), replace(end, now=end.now - 1)).committed == 2
+
+
+def test_an_approval_is_good_once() -> None:
+    """The same one again is harmless until it was used, then it and every older one is refused."""
+    state, word = at_generation(4), approval(2, "live")
+    state = approve(state, word, NOW)
+    assert approve(state, word, NOW) is state
+    assert refusal(state, approval(3, "live", at=NOW.now - 1)) == "approval_replayed"
+    used = unlock(state, wish(2), NOW)
+    assert refusal(used, word) == "approval_replayed"
+    later = approval(1, "live", at=NOW.now + 1)
+    assert approve(used, later, NOW).approved_code == later.code
+
+
+@pytest.mark.parametrize("pins", [None, (), ("A" * 20,)])
+def test_only_a_key_that_the_server_pinned_approves(pins: tuple[str, ...] | None) -> None:
+    """The platform's keys, a stranger's, or anyone's before the server said whom it obeys."""
+    state = at_generation(4).model_copy(update={"owner_pins": pins})
+    assert refusal(state, approval(2, "live")) == "not_an_owner_key"
+    stranger = approval(2, "live", by=Ed25519PrivateKey.generate())
+    assert refusal(at_generation(4), stranger) == "not_an_owner_key"
+
+
+# --- recovery ---
+
+
+def test_after_a_restore_one_higher_generation_is_believed() -> None:
+    """Until the window's end, once for each server, and the incarnation does not go back."""
+    window = replace(NOW, recover_until=NOW.now + 60, incarnation=9)
+    state = at_generation(2)
+    recovered = unlock(state, wish(7, branch="next"), window)
+    assert (recovered.committed, incarnation_of(recovered)) == (7, 7)
+    assert refusal(recovered, wish(9), window) == "generation_ahead"
+    assert refusal(recovered, wish(7, branch="thief"), window) == "stale_generation"
+    whole = commit(recovered, done(8, "next"), window)
+    assert (whole.committed, incarnation_of(whole)) == (8, 10)
+    assert unlock(whole, wish(20), replace(window, recover_until=NOW.now + 90)).committed == 20
+
+
+@pytest.mark.parametrize(
+    ("g", "until"), [(7, NOW.now), (7, 0), (2 + LONGEST_LEAP + 1, NOW.now + 60)]
+)
+def test_no_leap_is_believed_outside_the_window_or_beyond_reason(g: int, until: int) -> None:
+    """A leap that no server can have made would use up the counters for good."""
+    window = replace(NOW, recover_until=until)
+    assert refusal(at_generation(2), wish(g), window) == "generation_ahead"
+
+
+def test_recovery_lets_no_lower_generation_in() -> None:
+    """An older copy stays out as long as the restored state is newer than it."""
+    window = replace(NOW, recover_until=NOW.now + 60)
+    assert refusal(at_generation(2), wish(2, "copy"), window) == "stale_generation"
+    assert refusal(at_generation(2), wish(1), window) == "stale_generation"
+
+
+# --- caps ---
 
 
 def test_the_daily_allowance_is_whole_or_nothing() -> None:
@@ -206,6 +367,6 @@ def test_only_known_active_servers_are_served() -> None:
     with pytest.raises(Refused, match="unknown_server"):
         require_active("acme-1", None)
     with pytest.raises(Refused, match="server_not_active"):
-        require_active("acme-1", KnownServer(POINT, active=False))
-    known = KnownServer(POINT, active=True)
+        require_active("acme-1", KnownServer("acme-1", POINT, active=False))
+    known = KnownServer("acme-1", POINT, active=True)
     assert require_active("acme-1", known) is known

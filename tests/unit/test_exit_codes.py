@@ -7,6 +7,7 @@ from bus_schemas.exit_codes import root_cause
 from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.target import BusDenied, BusUnavailable
 from platform_handlers.exit_codes import exit_code
+from platform_handlers.provisioning.turn_away import NotYetVerified
 
 
 @pytest.mark.parametrize(
@@ -15,6 +16,7 @@ from platform_handlers.exit_codes import exit_code
         (ContractError("malformed"), 65),
         (ReaderMustStop("unknown_major", 7, "install a newer version"), 65),
         (BusUnavailable(""), 69),
+        (NotYetVerified(""), 1),
         (StorageFull(""), 75),
         (BusDenied(""), 77),
         (Refused("owner_exists"), 77),

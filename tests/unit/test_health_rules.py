@@ -4,17 +4,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus_schemas.events import HealthReported
+from bus_schemas.events import HealthReported, ServerUnlocked, StatusChanged, UnlockAnswered
 from bus_schemas.events.health import SlotHealth, Transition, Validity
 from platform_handlers.health.rules import (
     SILENT_AFTER_SECONDS,
+    STRAY_SECONDS,
     Known,
     on_report,
     on_silence,
+    started,
     told,
 )
 from platform_handlers.health.store import fold
 from tests.facts import Ledger
+
+NOW = 1_000_000.0
+LATE = STRAY_SECONDS + 1
+DAY = 24 * 3600
 
 
 def report(**slots: Validity) -> HealthReported:
@@ -39,7 +45,8 @@ def transitions(
     known: Known, reported: HealthReported, age_seconds: float = 0
 ) -> list[tuple[Transition, str | None]]:
     """What a report means, in short."""
-    return [(c.transition, c.slot_id) for c in on_report(known, reported, age_seconds)]
+    told_of = on_report(known, reported, at=NOW - age_seconds, now=NOW)
+    return [(change.transition, change.slot_id) for change in told_of]
 
 
 @pytest.mark.parametrize(
@@ -119,9 +126,9 @@ def test_the_ended_and_the_silent_do_not_fall_silent(known: Known) -> None:
 )
 def test_what_was_told_is_not_told_again(known: Known, slots: dict[str, Validity]) -> None:
     """Once its transitions are known, the same report means nothing new."""
-    for change in on_report(known, report(**slots), 0):
-        known = told(known, change)
-    assert on_report(known, report(**slots), 0) == []
+    for change in on_report(known, report(**slots), at=NOW, now=NOW):
+        known = told(known, change, NOW)
+    assert on_report(known, report(**slots), at=NOW, now=NOW) == []
     assert not known.silent
 
 
@@ -138,13 +145,13 @@ def test_the_ledger_says_who_is_there_and_how() -> None:
     ledger.provisioned("acme-1", "acme")
     ledger.ticked()
     for fact in ledger.facts:
-        fold(servers, fact.envelope.data)
+        fold(servers, fact.envelope.data, fact.stored_at.timestamp())
     assert servers == {"acme-1": Known("acme", silent=True, rejected=frozenset({"main"}))}
     for fact in (
         ledger.status("acme-1", "acme", Transition.RETURNED),
         ledger.deprovisioned("acme-1", "acme"),
     ):
-        fold(servers, fact.envelope.data)
+        fold(servers, fact.envelope.data, fact.stored_at.timestamp())
     assert servers["acme-1"] == Known("acme", active=False, rejected=frozenset({"main"}))
 
 
@@ -153,3 +160,118 @@ def test_a_server_cannot_invent_rejected_slots_without_end() -> None:
     full = Known("acme", rejected=frozenset(f"s-{n}" for n in range(63)))
     told_of = transitions(full, report(one=Validity.INVALID, more=Validity.INVALID))
     assert told_of == [(Transition.REJECTED, "one")]
+
+
+def report_of(incarnation: int) -> HealthReported:
+    """What a machine reports that was started as this incarnation."""
+    return report().model_copy(update={"incarnation": incarnation})
+
+
+def answered(known: Known, *starts: tuple[int, float]) -> Known:
+    """Have the evaluator tell of these starts, each at its time."""
+    for incarnation, at in starts:
+        known = started(known, UnlockAnswered(server_id="acme-1", incarnation=incarnation), at)
+    return known
+
+
+def second_machine(known: Known, incarnation: int, at: float) -> list[int | None]:
+    """What a report of *incarnation*, stored *at*, shows: the start above it, once told."""
+    changes = on_report(known, report_of(incarnation), at=at, now=at)
+    assert all(change.transition is Transition.CLONED for change in changes)
+    return [change.incarnation for change in changes]
+
+
+def test_a_report_of_an_earlier_start_long_after_a_later_one_shows_two_machines() -> None:
+    """Whoever unlocked a copy, the original gives them away by saying which start it is."""
+    known = answered(Known("acme"), (5, NOW), (6, NOW + 1000))
+    assert second_machine(known, 5, NOW + 999) == []
+    assert second_machine(known, 5, NOW + 1000 + LATE) == [6]
+    assert second_machine(known, 6, NOW + 1000 + LATE) == []
+
+
+@pytest.mark.parametrize("delay", [-1.0, 0.0, 1.0, STRAY_SECONDS])
+def test_what_a_dead_process_had_on_its_way_shows_nothing(delay: float) -> None:
+    """A restart is no clone: its last report may be overtaken by the news of the next start."""
+    assert second_machine(answered(Known("acme"), (5, NOW), (6, NOW + 1000)), 5, NOW + delay) == []
+
+
+def test_a_report_of_a_start_that_nobody_told_of_yet_shows_nothing() -> None:
+    """The ledger may lag behind the reports, or may have lost its head."""
+    assert second_machine(Known("acme"), 7, NOW) == []
+    assert second_machine(answered(Known("acme"), (5, NOW)), 7, NOW + LATE) == []
+
+
+def test_a_crash_loop_shows_nothing() -> None:
+    """Each start ends the one before it, however fast, and also if some never commit."""
+    known = Known("acme")
+    for n in range(1, 200):
+        at = NOW + 50 * n
+        assert second_machine(known, n, at - 1) == []  # the one before is heard until it dies
+        known = answered(known, (n + 1, at), (n + 1, at + 7))
+        assert len(known.starts) <= STRAY_SECONDS / 50 + 2
+
+
+def test_a_copy_that_keeps_starting_does_not_hide() -> None:
+    """What counts is the first start above the reporting one, not the newest."""
+    known, seen = answered(Known("acme"), (5, NOW - 1000)), []
+    for n in range(6):
+        known = answered(known, (6 + n, NOW + 60 * n))
+        seen.append(second_machine(known, 5, NOW + 60 * n + 30))
+    assert seen == [[], [], [], [6], [7], [8]]
+
+
+def test_the_first_word_of_a_start_counts() -> None:
+    """A commit tells again of the start that was answered; so does a lost answer."""
+    known = answered(Known("acme"), (5, NOW), (6, NOW + 1000), (6, NOW + 5000), (5, NOW + 5000))
+    again = started(known, ServerUnlocked(server_id="acme-1", incarnation=6), NOW + 5000)
+    assert again is known
+    assert second_machine(known, 5, NOW + 1000 + LATE) == [6]
+
+
+def test_two_machines_are_told_once_a_day_and_at_each_further_start() -> None:
+    """Minute for minute they both report, and that is one fact, not a thousand."""
+    known = answered(Known("acme"), (5, NOW), (6, NOW + 1000))
+    at = NOW + 1000 + LATE
+    [change] = on_report(known, report_of(5), at=at, now=at)
+    known = told(known, change, at)
+    assert second_machine(known, 5, at) == []
+    assert second_machine(known, 5, at + DAY - 1) == []
+    assert second_machine(known, 5, at + DAY) == [6]
+    known = answered(known, (7, at + 100))
+    assert second_machine(known, 5, at + 100 + LATE) == [7]
+
+
+def test_a_report_that_is_read_again_shows_nothing_new() -> None:
+    """A restarted handler reads the last report of everybody; it was judged when it came."""
+    known = answered(Known("acme"), (5, NOW), (6, NOW + 1000))
+    at = NOW + 1000 + LATE
+    [change] = on_report(known, report_of(5), at=at, now=at)
+    known = told(known, change, at + 3 * DAY)
+    assert on_report(known, report_of(5), at=at, now=at + 3 * DAY) == []
+
+
+def test_an_older_word_of_two_machines_takes_no_knowledge_away() -> None:
+    """Another handler may tell later of what it noticed earlier."""
+    change = Ledger().status("acme-1", "acme", Transition.CLONED).envelope.data
+    assert isinstance(change, StatusChanged)
+    known = told(Known("acme"), change.model_copy(update={"incarnation": 7}), NOW)
+    assert told(known, change.model_copy(update={"incarnation": 6}), NOW + 1).clone_told == (
+        7,
+        NOW + 1,
+    )
+    assert told(known, change, NOW + 1).clone_told.incarnation == 7
+
+
+def test_another_machine_has_no_rejected_keys_and_its_starts_go_on() -> None:
+    """Its vault is empty; a machine that was revoked is back with it."""
+    ledger, servers = Ledger(), dict[str, Known]()
+    ledger.provisioned("acme-1", "acme")
+    ledger.status("acme-1", "acme", Transition.REJECTED, "main")
+    ledger.answered("acme-1", 3)
+    ledger.revoked("acme-1", "acme")
+    for fact in (*ledger.facts, ledger.reenrolled("acme-1", "acme")):
+        fold(servers, fact.envelope.data, NOW)
+    assert servers == {"acme-1": answered(Known("acme"), (3, NOW))}
+    for fact in (ledger.answered("stranger-1", 1), ledger.reenrolled("stranger-1", "acme")):
+        fold(servers, fact.envelope.data, NOW)
+    assert set(servers) == {"acme-1"}

@@ -12,7 +12,7 @@ from bus_schemas.encoding import from_base64url, to_base64url
 from bus_schemas.errors import Refused
 from bus_schemas.join_token import MAX_LENGTH, PREFIX, JoinToken
 from bus_schemas.nkeys import KeyType, key_from_seed, public_nkey
-from bus_schemas.requests import EnrolRequest
+from bus_schemas.requests import EnrolRequest, EvaluatorKeys
 from bus_schemas.secret_fields import reveal_json
 from platform_handlers.provisioning.tokens import TokenMint
 
@@ -25,6 +25,7 @@ TOKEN = JoinToken(
     secret=SecretStr("one-time"),
     jwt="a.b.c",
     seed=SecretStr("SUSEED"),
+    evaluator=EvaluatorKeys(sealing_key=b"\x01" * 32, signing_key=b"\x02" * 32),
 )
 
 

@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 import pytest
 
 from bus_schemas.events import BannerDismissed, BannerEvent
-from bus_schemas.events.banner import BannerCode, BannerState, Sharing
+from bus_schemas.events.banner import BannerCode, BannerState, KeyChanges, Sharing
 from bus_schemas.ids import derived_id
 from platform_handlers.banner.lifecycle import (
     FORGET_PARTNER_TICKS,
     Banner,
     BannerKey,
     Cause,
+    Content,
     Request,
     Wanted,
     announcement,
@@ -34,7 +35,7 @@ def cause(sequence: int, tick: int = 0) -> Cause:
 def wanted(*servers: str) -> Wanted:
     """Sharing with these servers of one's own."""
     sharing = Sharing(own_servers=servers, own_servers_total=len(servers))
-    return Wanted(sharing, frozenset(servers))
+    return Wanted(Content(sharing=sharing), frozenset(servers))
 
 
 def then(old: Banner | None, want: Wanted | None, at: Cause) -> Banner:
@@ -158,6 +159,40 @@ def test_a_newcomer_that_changed_no_word_is_covered_by_the_newest_revision() -> 
     """Else a banner of a large group could never be dismissed."""
     request = Request(1, "ann", "", {"b": 1, "globex-9": 5})
     assert dismiss(raised("b"), request, cause(6)).state is BannerState.DISMISSED
+
+
+def noticed(times: int, changes: KeyChanges | None = None) -> Wanted:
+    """Something of which each time is a case of its own, with these words."""
+    return Wanted(Content(keys=changes), times=times)
+
+
+def test_a_case_that_changes_no_word_is_counted_without_an_event() -> None:
+    """Thirty refusals an hour are not thirty banners, and none is forgotten."""
+    first = then(None, noticed(1), cause(1))
+    second = then(first, noticed(2), cause(2))
+    assert (second.times, second.revision, second.state) == (2, 1, BannerState.RAISED)
+
+
+def test_a_case_after_a_dismissal_reopens_even_where_the_words_stay() -> None:
+    """One dismissal must not silence every later case."""
+    dismissed = put_aside(then(None, noticed(1), cause(1)))
+    again = then(dismissed, noticed(2), cause(3))
+    assert (again.state, again.times, again.dismissal) == (BannerState.REOPENED, 2, None)
+
+
+def test_a_dismissal_covers_the_cases_that_changed_no_word() -> None:
+    """The person saw the newest words; what was counted silently since is in them."""
+    counted = then(then(None, noticed(1), cause(1)), noticed(2), cause(2))
+    dismissed = put_aside(counted, at=3)
+    assert dismissed.state is BannerState.DISMISSED
+    assert then(dismissed, noticed(3), cause(4)).state is BannerState.REOPENED
+
+
+def test_a_dismissal_of_older_words_does_not_cover_a_newer_case() -> None:
+    """It came up while the person was reading."""
+    changed = then(then(None, noticed(1), cause(1)), noticed(2, KeyChanges()), cause(2))
+    assert changed.state is BannerState.UPDATED
+    assert put_aside(changed, at=3, seen=1) is changed
 
 
 def test_a_late_dismissal_of_a_case_that_is_over_does_not_hide_the_next() -> None:

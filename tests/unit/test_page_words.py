@@ -52,6 +52,15 @@ def slot(step: SlotStep, reason: str | None = None) -> SlotView:
     )
 
 
+@pytest.mark.parametrize("code", BannerCode)
+def test_the_page_says_when_a_dismissed_banner_comes_back(code: BannerCode) -> None:
+    """Sharing does with a new holder, everything else when it happens again."""
+    shown = Shown(view(code))
+    reuse = code in {BannerCode.API_KEY_REUSE, BannerCode.OAUTH_REUSE}
+    assert ("anyone new joins" in shown.comes_back) == reuse
+    assert ("Shared" in shown.reason) == reuse
+
+
 def test_ranks_put_amber_first_and_the_newest_of_each_on_top() -> None:
     """The script sorts by them as text, so they must sort as text."""
     views = [view(BannerCode.API_KEY_REUSE, minute=3), view(minute=1), view(minute=2)]

@@ -5,22 +5,44 @@ crosses them.
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus_schemas.events import BannerEvent
-from bus_schemas.events.banner import BannerCode, BannerState, Sharing
+from bus_schemas.event import Event, ServerFact
+from bus_schemas.events import (
+    BannerEvent,
+    PinsChanged,
+    ServerDeprovisioned,
+    ServerReenrolled,
+    ServerRevoked,
+    StatusChanged,
+    UnlockApproved,
+    UnlockRefused,
+)
+from bus_schemas.events.banner import BannerCode, BannerState, CopySign, KeyChanges, Sharing
+from bus_schemas.events.health import Transition
 from bus_schemas.fields import Basis, Strength
-from platform_handlers.banner.lifecycle import BannerKey, announcement
+from platform_handlers.banner.lifecycle import Banner, BannerKey, announcement
 from platform_handlers.fingerprint import edits, projection, reach, rules
 from platform_handlers.fingerprint.holders import Holding, SlotKey
 from platform_handlers.fingerprint.projection import Projection
-from tests.facts import fold
-from tests.histories import HAPPENINGS, OWNER_OF, Happening, World, dismiss, refresh
+from tests.facts import NKEY, fold
+from tests.histories import (
+    ABOUT_MACHINES,
+    HAPPENINGS,
+    OWNER_OF,
+    SERVERS,
+    Happening,
+    World,
+    dismiss,
+    refresh,
+)
 
 LISTED, COUNTED = 2, 2
 OWN_STEPS = (5, 3)
@@ -115,10 +137,17 @@ def check_standing(world: World) -> None:
         assert set(rules.partners(world.state.holders, slot, key.code)) == partners
         there = world.state.banners.get(key)
         standing = there if there and there.stands else None
-        assert (standing.sharing if standing else None) == naive_sharing(book, slot, key.code)
+        assert (standing.content.sharing if standing else None) == naive_sharing(
+            book, slot, key.code
+        )
         if standing and standing.state is BannerState.DISMISSED:
             assert standing.dismissal is not None
             assert partners <= standing.dismissal.covered.keys()
+
+
+def said(event: BannerEvent) -> tuple[object, ...]:
+    """Return what a person reads."""
+    return (event.state, event.sharing, event.copies, event.keys)
 
 
 def check_said(event: BannerEvent, earlier: BannerEvent | None) -> None:
@@ -128,7 +157,7 @@ def check_said(event: BannerEvent, earlier: BannerEvent | None) -> None:
     assert not any(other in event.model_dump_json() for other in others)
     if earlier:
         assert event.revision > earlier.revision
-        assert (event.state, event.sharing) != (earlier.state, earlier.sharing)
+        assert said(event) != said(earlier)
     else:
         assert event.state is BannerState.RAISED
 
@@ -140,10 +169,98 @@ def check_newest(world: World) -> None:
         if banner is None:  # cleared, and no dismissal to remember
             assert events[-1].state is BannerState.CLEARED
             continue
-        assert (banner.state, banner.sharing) == (events[-1].state, events[-1].sharing)
+        shown = (banner.content.sharing, banner.content.copies, banner.content.keys)
+        assert (banner.state, *shown) == said(events[-1])
 
 
-@pytest.mark.parametrize("happenings", [HAPPENINGS, [refresh] * 9 + [dismiss]])
+@dataclass
+class Watch:
+    """Keeps each server's story of keys and copies in lists, and says what banners must say."""
+
+    machine: dict[str, str] = field(default_factory=lambda: dict.fromkeys(SERVERS, NKEY))
+    newest: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SERVERS, 0))
+    ended: set[str] = field(default_factory=set)
+    obeyed: dict[str, list[set[str]]] = field(default_factory=lambda: defaultdict(list))
+    """Every list of pins since the one that its owner knows of."""
+    signs: dict[str, list[CopySign]] = field(default_factory=lambda: defaultdict(list))
+    """Since the banner was raised."""
+    _seen: int = len(SERVERS)
+
+    def look(self, world: World) -> None:
+        """Take in what is new on the ledger, before the projection does."""
+        for fact in world.ledger.facts[self._seen :]:
+            self._take(world, fact.envelope.data)
+        self._seen = len(world.ledger.facts)
+
+    def _take(self, world: World, event: Event) -> None:
+        server_id = getattr(event, "server_id", "")
+        if isinstance(event, ServerFact):
+            if server_id in self.ended or event.n <= self.newest[server_id]:
+                return
+            self.newest[server_id] = event.n
+        match event:
+            case ServerReenrolled() if event.nkey != self.machine[server_id]:
+                self.machine[server_id] = event.nkey
+                self.ended.discard(server_id)
+                self._forget(server_id, pins=True)
+            case ServerRevoked() | ServerDeprovisioned():
+                self.ended.add(server_id)
+                self._forget(server_id)
+            case UnlockApproved():
+                self.signs.pop(server_id, None)
+            case UnlockRefused(reason="stale_generation") if server_id not in self.ended:
+                self.signs[server_id].append(CopySign.STALE_DISK)
+            case StatusChanged(transition=Transition.CLONED) if server_id not in self.ended:
+                self.signs[server_id].append(CopySign.TWO_RUNNING)
+            case PinsChanged():
+                self._obeys(world, server_id, set(event.pinned))
+
+    def _forget(self, server_id: str, *, pins: bool = False) -> None:
+        self.signs.pop(server_id, None)
+        if pins:
+            self.obeyed.pop(server_id, None)
+
+    def _obeys(self, world: World, server_id: str, pinned: set[str]) -> None:
+        story = self.obeyed[server_id]
+        told = world.told.get(BannerKey(server_id, "", BannerCode.OWNER_KEY_CHANGED), [])
+        if story and pinned != story[-1] and told and told[-1].state is BannerState.DISMISSED:
+            del story[:-1]  # the owner knows of what is obeyed up to now
+        story.append(pinned)
+
+    def check(self, world: World) -> None:
+        """Compare what stands with the stories."""
+        for server_id in SERVERS:
+            copies = standing_of(world, BannerKey(server_id, "", BannerCode.CLONE_SUSPECTED))
+            signs = self.signs.get(server_id, [])
+            assert (copies is not None) == bool(signs)
+            if copies and copies.content.copies:
+                assert copies.times == len(signs)
+                assert copies.content.copies.signs == tuple(sorted(set(signs)))
+                assert copies.content.copies.times == step(len(signs), (10, 2))
+            if server_id in self.ended:
+                continue
+            keys = standing_of(world, BannerKey(server_id, "", BannerCode.OWNER_KEY_CHANGED))
+            shown = keys.content.keys if keys else KeyChanges()
+            assert shown == naive_changes(self.obeyed.get(server_id, [set()]))
+
+
+def standing_of(world: World, key: BannerKey) -> Banner | None:
+    """Return a banner that stands."""
+    banner = world.state.banners.get(key)
+    return banner if banner and banner.stands else None
+
+
+def naive_changes(story: list[set[str]]) -> KeyChanges:
+    """Compare the keys that the owner knows of with those of now, and with all between."""
+    known, now = story[0], story[-1]
+    return KeyChanges(
+        added=tuple(sorted(now - known)),
+        removed=tuple(sorted(known - now)),
+        passing=tuple(sorted(set().union(*story) - known - now)),
+    )
+
+
+@pytest.mark.parametrize("happenings", [HAPPENINGS, [refresh] * 9 + [dismiss], ABOUT_MACHINES])
 @settings(max_examples=100, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 100))
 def test_banners_say_what_the_surviving_holdings_say(
@@ -153,12 +270,14 @@ def test_banners_say_what_the_surviving_holdings_say(
 
     And on the way: revisions grow, nothing is said twice, and nobody reads of another's servers.
     """
-    world = World()
+    world, watch = World(), Watch()
     for _ in range(length):
         dice.choice(happenings)(world, dice)
+        watch.look(world)
         for event, earlier in world.catch_up():
             check_said(event, earlier)
         check_standing(world)
+        watch.check(world)
     check_newest(world)
 
 

@@ -10,6 +10,7 @@ from platform_handlers.provisioning.records import (
     Session,
     check_id,
     check_joinable,
+    check_replaceable,
     next_state,
     secret_hash,
 )
@@ -71,6 +72,26 @@ def test_who_was_turned_away_does_not_come_back(state: ServerState) -> None:
     """Not even with the right secret and the same keys."""
     with pytest.raises(Refused, match=f"server_{state}"):
         check_joinable(record(state), NKEY, KEY, at=END)
+
+
+@pytest.mark.parametrize(
+    ("state", "had_keys"),
+    [(ServerState.ACTIVE, False), (ServerState.REVOKED, True), (ServerState.PENDING, True)],
+)
+def test_a_machine_is_replaced_also_after_a_revocation(
+    state: ServerState,
+    had_keys: bool,
+) -> None:
+    """At work, turned away, or waiting for the replacement of a replacement."""
+    check_replaceable(record(state), had_keys=had_keys)
+
+
+def test_who_never_enrolled_or_is_gone_is_not_replaced() -> None:
+    """The first has another command; of the second nothing is left that could go on."""
+    with pytest.raises(Refused, match=r"never_enrolled: .*byok server add acme acme-1"):
+        check_replaceable(record(ServerState.PENDING), had_keys=False)
+    with pytest.raises(Refused, match="server_deprovisioned"):
+        check_replaceable(record(ServerState.DEPROVISIONED), had_keys=True)
 
 
 def test_a_life_ends_one_way() -> None:

@@ -7,7 +7,7 @@ from bus_schemas.errors import Refused
 from bus_schemas.transport.jetstream import StoredMessage, StreamState
 from platform_handlers.banner.lifecycle import announcement
 from platform_handlers.fingerprint.projection import Projection
-from platform_handlers.replay.lines import line_of
+from platform_handlers.replay.lines import line_of, talkers
 from platform_handlers.replay.plan import ReplayPlan, is_whole, plan_replay
 from tests.facts import Ledger, fold
 
@@ -74,3 +74,12 @@ def test_an_unusable_message_gives_a_reason_and_no_payload() -> None:
     assert "unusable" in line
     assert line.endswith("malformed")
     assert "secret" not in line
+
+
+def test_the_top_talkers_come_first_with_their_share() -> None:
+    """All subjects of a server count together."""
+    counts = {"byok.v1.fingerprint.a": 1, "byok.v1.fingerprint.b": 2, "byok.v1.reported.b": 1}
+    lines = [line.split() for line in talkers(counts, 5)]
+    assert lines == [["3", "75%", "b"], ["1", "25%", "a"]]
+    assert len(talkers(counts, 1)) == 1
+    assert talkers({}, 5) == []

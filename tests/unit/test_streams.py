@@ -67,6 +67,29 @@ def test_the_stream_of_a_subject() -> None:
         stream_of("byok.v1.nothing")
 
 
+def test_what_comes_by_the_intake_is_kept_on_its_own_subject() -> None:
+    """Servers cannot publish where the ledger listens, and readers see no trace of the detour."""
+    arrivals = dict(zip(LEDGER.subjects, LEDGER.arrivals, strict=True))
+    assert arrivals["byok.v1.fingerprint.*"] == "byok.v1.admitted.fingerprint.*"
+    assert arrivals["byok.v1.clock"] == "byok.v1.clock"
+    ledger = LEDGER.configuration()
+    assert ledger["subjects"] == list(LEDGER.arrivals)
+    assert ledger["subject_transform"] == {"src": "byok.v1.admitted.>", "dest": "byok.v1.>"}
+    assert "subject_transform" not in HEALTH.configuration()
+    assert stream_of("byok.v1.admitted.reported.*") is LEDGER
+
+
+def test_a_followed_stream_tells_what_it_stored_without_its_content() -> None:
+    """A nudge is for everybody who may read; what was stored is got by reading."""
+    for stream in STREAMS:
+        told = stream.configuration().get("republish")
+        assert (told is not None) is stream.followed
+        if told:
+            assert stream.nudges == (told["dest"],)
+            assert told["headers_only"] is True
+    assert CONFIG.nudges == CONFIG.subjects
+
+
 def test_an_unkept_event_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check in the contract tests is able to fail."""
     assert unkept_events() == ()

@@ -56,7 +56,9 @@ def test_disk_and_evaluator_open_the_root_key_only_together() -> None:
     """The right share and the right evaluator open it at every start; either alone never does."""
     evaluator, root = OprfKey.generate(), b"\x07" * 32
     wrapped = wrap_root_key(evaluated_kek(evaluator, 1, SHARE), SERVER, 1, root)
-    assert unwrap_root_key(evaluated_kek(evaluator, 1, SHARE), SERVER, 1, wrapped) == root
+    opened = bytearray(32)
+    unwrap_root_key(evaluated_kek(evaluator, 1, SHARE), SERVER, 1, wrapped, opened)
+    assert opened == root
     for other, share in ((OprfKey.generate(), SHARE), (evaluator, b"\x06" * 32)):
         with pytest.raises(Refused, match="root_key_does_not_open"):
-            unwrap_root_key(evaluated_kek(other, 1, share), SERVER, 1, wrapped)
+            unwrap_root_key(evaluated_kek(other, 1, share), SERVER, 1, wrapped, opened)

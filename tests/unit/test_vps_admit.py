@@ -111,6 +111,13 @@ def test_each_binding_is_checked(changes: dict[str, object], reason: str) -> Non
     assert refusal(envelope(changes)) == reason
 
 
+def test_a_machine_in_anothers_place_takes_any_revision() -> None:
+    """It knows of none, while its slot may have come far on the machine before it."""
+    slot = SLOT.model_copy(update={"revision": 5 * MAX_GAP})
+    gate = dataclasses.replace(GATE, slot=slot, last_revision=0)
+    assert admit(envelope({"revision": 5 * MAX_GAP}), gate) == PAYLOAD
+
+
 def test_a_key_nobody_pinned_is_refused() -> None:
     """However well a key signs: typed on the console, or not obeyed. The way out is named."""
     stranger = Ed25519PrivateKey.from_private_bytes(b"\x03" * 32)

@@ -7,20 +7,15 @@ import pytest
 from bus_schemas.errors import ByokError, ContractError, Refused
 from bus_schemas.events.health import Validity
 from bus_schemas.fields import Basis, CredentialKind
+from bus_schemas.finding import Finding, Grade, clock_finding, expiry_finding
 from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.target import BusDenied, BusUnavailable
-from vps_runtime.doctor import (
-    Finding,
-    Grade,
-    door_finding,
-    expiry_finding,
-    skew_finding,
-    slot_findings,
-)
+from vps_runtime.doctor import door_finding, slot_findings
 from vps_runtime.exit_codes import exit_code, sentence
 from vps_runtime.facts.told import StoredNote
 from vps_runtime.health.reporter import runtime_version, slot_health
 from vps_runtime.state import AlreadyRunning, NotEnrolled
+from vps_runtime.status import Held as HeldUp
 from vps_runtime.status import Status
 from vps_runtime.vault.credentials import Held
 from vps_runtime.vault.store import DiskFull
@@ -43,12 +38,12 @@ NOTE = StoredNote(
         (door_finding(None, 0), Grade.OK),
         (door_finding(80 * DAY, 0), Grade.OK),
         (door_finding(6 * DAY, 0), Grade.WARN),
-        (skew_finding(3), Grade.OK),
-        (skew_finding(-40), Grade.WARN),
-        (skew_finding(400), Grade.BAD),
-        (expiry_finding(100 * DAY, 0), Grade.OK),
-        (expiry_finding(10 * DAY, 0), Grade.WARN),
-        (expiry_finding(0, 0), Grade.BAD),
+        (clock_finding(3, "x"), Grade.OK),
+        (clock_finding(-40, "x"), Grade.WARN),
+        (clock_finding(400, "x"), Grade.BAD),
+        (expiry_finding("ca", "x", 100, "y"), Grade.OK),
+        (expiry_finding("ca", "x", 10, "y"), Grade.WARN),
+        (expiry_finding("ca", "x", 0, "y"), Grade.BAD),
     ],
 )
 def test_limits_are_graded(finding: Finding, grade: Grade) -> None:
@@ -65,6 +60,8 @@ def test_slots_are_graded() -> None:
         (Grade.BAD, "slot"),
         (Grade.WARN, "outbox"),
     ]
+    held = Status("acme-1", "acme", 2, 101, (NOTE,), {}, held=HeldUp(90 * 60, "enough"))
+    assert str(slot_findings(held)[-1]).endswith("enough; 101 wait until 01:30 UTC, none is lost")
     empty = Status("acme-1", "acme", 0, 0, (), {})
     assert [f.grade for f in slot_findings(empty)] == [Grade.WARN]
 

@@ -6,7 +6,8 @@ import pytest
 
 from bus_schemas.encoding import to_base64url
 from bus_schemas.errors import Refused
-from vps_runtime.connection.rules import TokenClaims, check_issued, read_claims
+from bus_schemas.transport.target import BusDenied, BusUnavailable, TokenRefused
+from vps_runtime.connection.rules import TokenClaims, check_issued, read_claims, turned_away
 
 CLAIMS = TokenClaims("acme-1", "UABC", issued_at=1000, expires_at=4600)
 
@@ -58,3 +59,22 @@ def test_a_token_for_somebody_else_never_replaces_ours(other: tuple[str, str]) -
     check_issued(CLAIMS, server_id="acme-1", nkey="UABC")
     with pytest.raises(Refused, match="wrong_token"):
         check_issued(CLAIMS, server_id=other[0], nkey=other[1])
+
+
+@pytest.mark.parametrize(
+    "state", ["server_revoked", "server_deprovisioned", "server_pending", "unknown_server"]
+)
+def test_the_issuers_word_that_there_is_no_way_back(state: str) -> None:
+    """Nothing here mends it: to knock every minute and to cry each time helps nobody."""
+    assert turned_away(Refused(state, "acme-1 is gone")) == "acme-1 is gone"
+    assert turned_away(Refused(state)) == state
+    assert "revoked" in (turned_away(TokenRefused("refused")) or "")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BusUnavailable("x"), BusDenied("a wrong certificate"), Refused("wrong_token"), OSError()],
+)
+def test_what_may_pass_is_no_dismissal(error: Exception) -> None:
+    """A bus that is away, a certificate or a full disk are other people's troubles, or ours."""
+    assert turned_away(error) is None

@@ -8,6 +8,7 @@ from vps_runtime.facts.told import (
     closed_epochs,
     last_revision,
     missing_tags,
+    newest_notes,
     notes,
     renewal_due,
     retired_forgets,
@@ -64,6 +65,12 @@ def test_a_slot_whose_name_begins_like_another_keeps_its_tags() -> None:
     }
     [note] = notes(told)
     assert not set(retired_forgets(note, told | kept)) & set(kept)
+
+
+def test_of_two_revisions_the_newer_one_counts() -> None:
+    """While the older is still being retired."""
+    told = stored_memory(entry(revision=2)) | stored_memory(entry(revision=1))
+    assert [note.revision for note in newest_notes(told)] == [2]
 
 
 def test_every_basis_is_told_under_every_epoch() -> None:

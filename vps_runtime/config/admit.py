@@ -79,7 +79,8 @@ def _check_revision(envelope: SealedEnvelope, gate: Gate) -> None:
     slot, revision, last = gate.slot, envelope.revision, gate.last_revision
     if revision <= last:
         raise Refused("stale_revision", f"slot {slot.slot_id} already had revision {last}")
-    if revision > last + MAX_GAP:
+    # A machine that knows of no revision may be the second one of its name: any may be the next.
+    if last and revision > last + MAX_GAP:
         raise Refused("revision_jump", f"more than {MAX_GAP} beyond revision {last}")
     if revision < slot.min_revision:
         detail = f"slot {slot.slot_id} takes {slot.min_revision} or higher"

@@ -1,24 +1,15 @@
-"""Keeps the vault as the desired document says.
-
-Level-triggered: lost, repeated, reordered and forged nudges change nothing, because the document
-itself is always read back.
-
-Not found or unreadable means *no news*, never "remove".
-"""
+"""Keeps the vault as the desired document says (read back by `document`)."""
 
 import asyncio
-import contextlib
 import hashlib
 import time
-from collections.abc import AsyncIterator
 from functools import partial
 
 import structlog
-from nats.aio.msg import Msg
 
 from bus_schemas.codec import decode
 from bus_schemas.errors import ByokError, ContractError, Refused
-from bus_schemas.events.config import ConfigDesired, CredentialSealed, DesiredSlot
+from bus_schemas.events.config import CredentialSealed, DesiredSlot
 from bus_schemas.events.reported import CredentialNeedsKey, CredentialRejected
 from bus_schemas.sealed import SealedEnvelope
 from bus_schemas.streams import CONFIG
@@ -27,20 +18,15 @@ from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.jetstream import StoredMessage, read_last
 from vps_runtime.announcer import Announcer
 from vps_runtime.config.admit import NEWER, Gate, admit
-from vps_runtime.config.plan import Known, Missing, Retire, acceptable, missing, plan
+from vps_runtime.config.document import READS, DesiredDocument, attempts, decoded
+from vps_runtime.config.plan import Missing, Retire, missing, plan
 from vps_runtime.enrolment.pins import read_pins
 from vps_runtime.facts.told import last_revision
 from vps_runtime.unlocked import UnlockedServer
 
 _log = structlog.get_logger(__name__)
 
-_READS = 5
-"""How often a document or a sealing is read again: a lagging replica may have answered."""
-
-_FIRST_PAUSE = 0.05
 _PAUSE_SECONDS = 1.0
-_DEBOUNCE_SECONDS = 0.02
-_LOOK_ANYWAY_SECONDS = 180.0
 
 
 class Reconciler:
@@ -51,25 +37,18 @@ class Reconciler:
         self._server = server
         self._announcer = announcer
         self._ids = {"server_id": server.settings.server_id}
-        self._subject = ConfigDesired.template.fill(self._ids)
-        self._nudged = asyncio.Event()
+        self._document = DesiredDocument(bus, server.settings)
         self._refusals: dict[str, str] = {}
 
     def nudge(self) -> None:
         """Ask for a pass soon."""
-        self._nudged.set()
+        self._document.nudge()
 
     async def run(self) -> None:
         """Reconcile on every connect, on nudges and every few minutes; cancel to stop."""
-
-        async def heard(_: Msg) -> None:
-            self.nudge()
-
-        self._bus.on_ready(self.nudge)  # anything may have been missed meanwhile
-        await self._bus.listen(self._subject, heard)
-        self.nudge()
+        await self._document.listen()
         while True:
-            nudged = await self._next()
+            nudged = await self._document.next()
             try:
                 await self.reconcile(expect_news=nudged)
             except (ByokError, OSError) as error:
@@ -77,22 +56,12 @@ class Reconciler:
                 await asyncio.sleep(jittered(_PAUSE_SECONDS))
                 self.nudge()
 
-    async def _next(self) -> bool:
-        """Wait for a nudge or until it is time to look anyway; say which."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(jittered(_LOOK_ANYWAY_SECONDS)):
-                await self._nudged.wait()
-            await asyncio.sleep(_DEBOUNCE_SECONDS)  # many nudges, one pass
-            self._nudged.clear()
-            return True
-        return False
-
     async def reconcile(self, *, expect_news: bool = False) -> None:
         """Do one pass. Raises BusUnavailable, DiskFull, StorageFull: the next pass goes on.
 
         With *expect_news* a document no newer than the known one is read again a few times.
         """
-        document = await self._read_document(expect_news=expect_news)
+        document = await self._document.read(self._server.generation, expect_news=expect_news)
         if document is None:
             return
         if document.generation > self._server.generation:
@@ -103,26 +72,10 @@ class Reconciler:
             else:
                 await self._fetch(action.slot)
             self._announcer.wake()
-        if self._nudged.is_set():
+        if self._document.nudged:
             return  # this document is old already: the next pass says what is missing
         for gap in missing(document, self._server.credentials.held, self._refusals):
             await self._tell_missing(gap)
-
-    async def _read_document(self, *, expect_news: bool) -> ConfigDesired | None:
-        settings = self._server.settings
-        known = Known(settings.server_id, settings.owner_id, self._server.generation)
-        found = None
-        async for _ in _attempts(_READS if expect_news else 1):
-            message = await read_last(self._bus, CONFIG.name, self._subject)
-            if message is None:
-                continue
-            document = _decoded(message)
-            if not isinstance(document, ConfigDesired) or not acceptable(document, known):
-                continue
-            found = document
-            if document.generation > known.generation:
-                break
-        return found
 
     async def _fetch(self, slot: DesiredSlot) -> None:
         message = await self._read_sealed(slot)
@@ -139,11 +92,11 @@ class Reconciler:
         """Return the slot's sealing, read again while it is missing or not the desired one."""
         subject = CredentialSealed.template.fill({**self._ids, "slot_id": slot.slot_id})
         message = None
-        async for _ in _attempts(_READS):
-            if message and self._nudged.is_set():
+        async for _ in attempts(READS):
+            if message and self._document.nudged:
                 return None  # it may belong to a newer document: begin anew with that
             message = await read_last(self._bus, CONFIG.name, subject) or message
-            sealed = _decoded(message) if message else None
+            sealed = decoded(message) if message else None
             if isinstance(sealed, CredentialSealed) and (
                 sealed.envelope.envelope_id == slot.rotation_id
             ):
@@ -199,26 +152,9 @@ class Reconciler:
         await self._server.facts.tell(draft, remember={key: value})
 
 
-def _decoded(message: StoredMessage) -> object:
-    """Return the event in *message*, None if it is unreadable: that is no news, said once."""
-    try:
-        return decode(message.data, message.subject).data
-    except ContractError as error:
-        _log.warning("unreadable", subject=message.subject, error=str(error))
-        return None
-
-
 def _envelope(message: StoredMessage) -> SealedEnvelope:
     """Return the sealing in *message*. Raises ContractError with the reason to report."""
     sealed = decode(message.data, message.subject).data
     if not isinstance(sealed, CredentialSealed):
         raise ContractError("wrong_type", "not a sealed credential")
     return sealed.envelope
-
-
-async def _attempts(most: int) -> AsyncIterator[int]:
-    """Count up to *most* attempts, pausing longer and longer between them."""
-    for attempt in range(most):
-        if attempt:
-            await asyncio.sleep(jittered(_FIRST_PAUSE * 2**attempt))
-        yield attempt

@@ -8,11 +8,20 @@ from pydantic import ValidationError
 
 from bus_schemas.errors import ContractError, Refused
 from bus_schemas.event import Contract
-from bus_schemas.requests import ENROL, TOKEN, EnrolReply, EnrolRequest, RefusedReply, Tokens
+from bus_schemas.requests import (
+    ENROL,
+    TOKEN,
+    EnrolReply,
+    EnrolRequest,
+    RefusedReply,
+    Renewal,
+    RenewalRequest,
+)
 from bus_schemas.secret_fields import reveal_json
 from bus_schemas.transport.back_off import BackOff
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.target import BusUnavailable
+from vps_runtime.connection.authorities import trusted_ids
 
 _ENROL_SECONDS: Final = 10.0
 _TOKEN_SECONDS: Final = 5.0
@@ -27,11 +36,12 @@ async def ask_to_enrol(bus: Bus, request: EnrolRequest) -> EnrolReply:
     starting, and the same machine may repeat its request. Raises BusUnavailable, Refused with the
     issuer's reason, ContractError(`bad_reply`).
     """
+    subject = ENROL.fill({"joiner": bus.name})
     back_off = BackOff(first=0.1, longest=1.0)
     deadline = time.monotonic() + _ENROL_SECONDS
     while True:
         try:
-            reply = await bus.request(ENROL.fill({}), reveal_json(request), wait=_ENROL_SECONDS)
+            reply = await bus.request(subject, reveal_json(request), wait=_ENROL_SECONDS)
         except BusUnavailable:
             if time.monotonic() >= deadline:
                 raise
@@ -40,14 +50,17 @@ async def ask_to_enrol(bus: Bus, request: EnrolRequest) -> EnrolReply:
             return _answer(reply.data, EnrolReply)
 
 
-async def ask_for_tokens(bus: Bus, server_id: str) -> Tokens:
+async def ask_for_tokens(bus: Bus, server_id: str) -> Renewal:
     """Ask for new tokens; *bus* is signed in with either of the old ones.
+
+    Tells which CAs this connection trusts, and hears which ones the platform has.
 
     Raises BusUnavailable, Refused with the issuer's reason, ContractError(`bad_reply`).
     """
     subject = TOKEN.fill({"server_id": server_id})
-    reply = await bus.request(subject, b"{}", wait=_TOKEN_SECONDS)
-    return _answer(reply.data, Tokens)
+    request = RenewalRequest(authorities=trusted_ids(bus.target.ca_file))
+    reply = await bus.request(subject, request.model_dump_json().encode(), wait=_TOKEN_SECONDS)
+    return _answer(reply.data, Renewal)
 
 
 def _answer(raw: bytes, wanted: type[_C]) -> _C:

@@ -1,4 +1,4 @@
-"""When a token is renewed, and which new ones are believed. Pure.
+"""When a token is renewed, which new ones are believed, and when there is no way back. Pure.
 
 Left to others: asking, storing, signing in. The times in a token are the issuer's; they are read
 here without checking its signature, since only nats-server's opinion of that counts.
@@ -9,11 +9,18 @@ from dataclasses import dataclass
 
 from bus_schemas.encoding import from_base64url
 from bus_schemas.errors import Refused
+from bus_schemas.transport.target import TokenRefused
 
 _EARLIEST = 0.6
 _LATEST = 0.8
 _LEEWAY_SECONDS = 5
 """A token this near its end is not worth signing in with."""
+
+
+_FOR_GOOD = frozenset(
+    {"server_revoked", "server_deprovisioned", "server_pending", "unknown_server"}
+)
+"""What the issuer says of a server that is none, or of whose machine another took the place."""
 
 
 @dataclass(frozen=True)
@@ -68,3 +75,16 @@ def check_issued(claims: TokenClaims, *, server_id: str, nkey: str) -> None:
     """
     if (claims.name, claims.nkey) != (server_id, nkey):
         raise Refused("wrong_token", f"the issuer sent a token that is not for {server_id}")
+
+
+def turned_away(error: BaseException) -> str | None:
+    """Return why *error*, met with the door token, means that no token of ours opens any more.
+
+    None for whatever passes or can be mended here. nats-server tells nobody why it refuses a
+    token, so what it may be is said.
+    """
+    if isinstance(error, TokenRefused):
+        return "it was revoked, another machine took its place, or it was off for 90 days"
+    if isinstance(error, Refused) and error.reason in _FOR_GOOD:
+        return error.detail or error.reason
+    return None

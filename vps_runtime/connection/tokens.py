@@ -46,5 +46,6 @@ class TokenStore:
         """Store *tokens*, then use them. Raises Refused (`bad_token`, `wrong_token`), OSError."""
         for jwt in (tokens.working, tokens.door):
             check_issued(read_claims(jwt), server_id=self._server_id, nkey=self._nkey)
-        write_private(self._path, tokens.model_dump_json().encode())
-        self._tokens = tokens
+        pair = Tokens(working=tokens.working, door=tokens.door)  # and not what came along with it
+        write_private(self._path, pair.model_dump_json().encode())
+        self._tokens = pair

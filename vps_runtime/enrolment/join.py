@@ -26,8 +26,7 @@ async def join(state: StateFolder, token: JoinToken, owner_fingerprint: str) -> 
     ContractError, OSError.
     """
     if state.enrolled:
-        detail = f"{state.root} is {state.read_settings().server_id}; choose another --state"
-        raise Refused("already_enrolled", detail)
+        raise Refused("already_enrolled", _what_to_do(state, token))
     make_private_folder(state.root)
     nkey_seed, identity = _own_keys(state, token.server_id)
     write_private(state.ca, token.ca_pem.encode())
@@ -38,11 +37,23 @@ async def join(state: StateFolder, token: JoinToken, owner_fingerprint: str) -> 
     for jwt in (reply.tokens.working, reply.tokens.door):
         check_issued(read_claims(jwt), server_id=token.server_id, nkey=nkey)
     write_private(state.tokens, reply.tokens.model_dump_json().encode())
-    write_private(state.evaluator, reply.evaluator.model_dump_json().encode())
+    write_private(state.evaluator, token.evaluator.model_dump_json().encode())
+    if reply.orders_key is not None:
+        write_private(state.orders_key, reply.orders_key)
     write_pins(state.pins, Pins(pinned=(owner_fingerprint,)))
     settings = Settings(server_id=token.server_id, owner_id=token.owner_id, url=token.url)
     write_private(state.settings, settings.model_dump_json().encode())  # last: "enrolled"
     return identity
+
+
+def _what_to_do(state: StateFolder, token: JoinToken) -> str:
+    """Say how this machine becomes another server, or the same one anew: with other keys."""
+    known = state.read_settings().server_id
+    beside = state.root.with_name(f"{state.root.name}.old")
+    detail = f"{state.root} is {known} already, and nothing has changed"
+    if token.server_id == known:
+        detail += ". To enrol it anew: its old keys are void and its credentials must be sent again"
+    return f"{detail}. Stop `byok-vps run`, `mv {state.root} {beside}`, and join again"
 
 
 def _own_keys(state: StateFolder, server_id: str) -> tuple[str, Identity]:

@@ -1,9 +1,14 @@
-"""Pinned owner keys: whose sealings this server obeys.
+"""Pinned owner keys: whose sealings and orders this server obeys.
 
-A fingerprint gets here only from this machine's console. A key that the platform offers, however
-well it signs, is refused until then; else the platform could pin a key of its own.
+A fingerprint gets here only from this machine's console, or by the order of a key that is pinned
+already. A key that the platform offers, however well it signs, is refused until then; else the
+platform could pin a key of its own.
 """
 
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +17,7 @@ from pydantic import Field, ValidationError
 from bus_schemas.errors import Refused
 from bus_schemas.event import Contract
 from bus_schemas.fields import KeyFingerprint
-from bus_schemas.transport.private_files import write_private
+from bus_schemas.transport.private_files import give_to_folders_owner, write_private
 
 MAX_PINS = 64
 
@@ -51,3 +56,26 @@ def read_pins(path: Path) -> Pins:
 def write_pins(path: Path, pins: Pins) -> None:
     """Replace the pins, whole or not at all. Raises OSError."""
     write_private(path, pins.model_dump_json().encode())
+
+
+def change_pins(path: Path, change: Callable[[Pins], Pins]) -> Pins:
+    """Replace the pins by what *change* makes of them, and return them.
+
+    Console and agent are two processes: one at a time reads, decides and writes. Raises Refused
+    (`pins_damaged`, and what *change* raises), OSError.
+    """
+    with _alone(path):
+        before = read_pins(path)
+        after = change(before)
+        if after != before:
+            write_pins(path, after)
+        return after
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(handle) as file:
+        give_to_folders_owner(handle, path.parent)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield  # the kernel lets go when the file is closed, however that happens

@@ -26,6 +26,11 @@ CREATE TABLE IF NOT EXISTS counter (
     n INTEGER NOT NULL
 ) STRICT;
 INSERT OR IGNORE INTO counter VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS last_unlock ( -- a locked server tells facts, too
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    incarnation INTEGER NOT NULL
+) STRICT;
+INSERT OR IGNORE INTO last_unlock VALUES (1, 0);
 CREATE TABLE IF NOT EXISTS told (
     key TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -53,10 +58,14 @@ class Facts:
         self._pump: OutboxPump | None = None
 
     @classmethod
-    async def open(cls, path: Path, server_id: str, incarnation: int) -> "Facts":
-        """Open (or create) the database at *path*. Raises StorageFull."""
+    async def open(cls, path: Path, server_id: str, incarnation: int = 0) -> "Facts":
+        """Open (or create) the database at *path*; *incarnation* 0 stands for the last one known.
+
+        Raises StorageFull.
+        """
         facts = cls(await open_database(path, _SCHEMA), server_id, incarnation)
         facts._told = await _read_told(facts._database)
+        facts.incarnation = await facts._begin(incarnation)
         return facts
 
     async def close(self) -> None:
@@ -103,10 +112,25 @@ class Facts:
         async with transaction(self._database):
             return self._stamped(draft, await self._next_n())
 
+    async def _begin(self, incarnation: int) -> int:
+        """Remember *incarnation*, unless it is 0; return the last one."""
+        async with transaction(self._database):
+            rows = await self._database.execute_fetchall(
+                "UPDATE last_unlock SET incarnation = ifnull(nullif(?, 0), incarnation)"
+                " RETURNING incarnation",
+                (incarnation,),
+            )
+        return int(next(iter(rows))[0])
+
     async def pump(self, bus: Bus) -> None:
         """Send what waits, for ever; cancel to stop."""
         self._pump = OutboxPump(self._database, bus)
         await self._pump.run()
+
+    async def sent(self) -> None:
+        """Wait until the ledger has everything, if it is being sent at all."""
+        if self._pump:
+            await self._pump.drained()
 
     def _stamped(self, draft: Draft, n: int) -> ServerFact:
         return draft(server_id=self._server_id, incarnation=self.incarnation, n=n)

@@ -8,6 +8,8 @@ Keys of the memory (`Facts.told`); everything else about a fact is in its value:
     rejected/<slot>                           which sealing was refused, and why
     needs-key/<slot>                          the missing key that was told
     pins, sealing-key, renewed, generation    the last one told or acted on
+
+What signed orders leave there is listed in `orders.rules`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,6 +61,11 @@ def notes(told: Mapping[str, str]) -> list[StoredNote]:
         if key.startswith(_HELD)
     ]
     return sorted(found, key=lambda note: (note.slot_id, note.revision))
+
+
+def newest_notes(told: Mapping[str, str]) -> list[StoredNote]:
+    """Return the newest of them for each slot, by slot."""
+    return list({note.slot_id: note for note in notes(told)}.values())
 
 
 def to_tell_stored(held: Iterable[Held], told: Mapping[str, str]) -> list[Held]:

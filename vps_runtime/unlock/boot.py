@@ -1,13 +1,17 @@
-"""The boot sequence: ask, open, re-wrap, replace the root file, commit. Safe to kill anywhere.
+"""The boot sequence: begin, ask, open, re-wrap, replace the root file, commit.
 
-Killed before the root file is replaced, the old generation is on the disk and committed.
-Killed after it, the new one is on the disk and pending; the next start's preimage shows it.
+Safe to kill anywhere, and as often as may be:
+- before the root file holds the next share, nobody was asked yet;
+- before it is replaced, the old generation and the announced next share are on the disk, which
+  together the evaluator takes again;
+- after it, the new generation is on the disk and pending, and the next start commits it.
 """
 
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -15,16 +19,18 @@ import structlog
 from bus_schemas.errors import ContractError, Refused
 from bus_schemas.transport.back_off import BackOff
 from bus_schemas.transport.target import BusUnavailable
-from bus_schemas.unlock import SHARE_LENGTH
+from bus_schemas.unlock import SHARE_LENGTH, unlock_input, unlock_preimage
+from vps_runtime.enrolment.pins import read_pins
 from vps_runtime.state import StateFolder
 from vps_runtime.unlock.evaluator import Evaluator
-from vps_runtime.unlock.rules import begin, finish
-from vps_runtime.vault.record import ROOT_KEY_LENGTH
+from vps_runtime.unlock.refusal import forget_refusal, refused
+from vps_runtime.unlock.rules import Start, begin, finish
 from vps_runtime.vault.root_file import RootFile, read_root_file, write_root_file
+from vps_runtime.vault.root_key import SecretKey
 
 _log = structlog.get_logger(__name__)
 
-_PASSING = frozenset({"stale_nonce", "too_many_unlocks", "unknown_server"})
+_PASSING = frozenset({"server_reenrolled", "stale_nonce", "too_many_unlocks", "unknown_server"})
 """Refusals that end by themselves; every other one needs a person."""
 
 _FIRST_PAUSE = 0.2
@@ -37,53 +43,109 @@ _T = TypeVar("_T")
 class Unlocked:
     """The running server's secret, in memory only, and which start this is."""
 
-    root_key: bytes = field(repr=False)
+    root_key: SecretKey
     incarnation: int
 
 
-async def unlock(state: StateFolder, server_id: str, evaluator: Evaluator) -> Unlocked:
+async def unlock(
+    state: StateFolder, server_id: str, evaluator: Evaluator, *, recovered: SecretKey | None = None
+) -> Unlocked:
     """Run one start to its commit, waiting as long as the evaluator is away.
 
-    Raises Refused (`stale_generation` and the like: a person must look; `root_file_missing`),
-    DiskFull (the old generation is whole), OSError.
+    *recovered* is the root key where a recovery code opened it: the evaluator's key may be a new
+    one then, and the root file may be missing. Raises Refused (`stale_generation` and the like: a
+    person must look; `root_file_missing`), DiskFull (the old generation is whole), OSError.
     """
-    found = _find(state)
+    found = _find(state, needed=recovered is None)
     start = begin(
         found,
         server_id=server_id,
         first_share=secrets.token_bytes(SHARE_LENGTH),
         next_share=secrets.token_bytes(SHARE_LENGTH),
     )
-    outputs = await _patiently("unlock", lambda: evaluator.unlock(start))
-    opened = finish(start, outputs, new_root_key=secrets.token_bytes(ROOT_KEY_LENGTH))
-    # From here on the disk opens with g + 1 only. The evaluator still takes g until the commit.
-    await asyncio.to_thread(write_root_file, state.root_file, opened.file)
-    incarnation = await _patiently(
-        "commit", lambda: evaluator.commit(opened.file.g, start.next_preimage)
+    beginning = asyncio.create_task(asyncio.to_thread(_write_begun, state, start, found))
+    try:
+        keys = await _patiently("keys", evaluator.keys)
+    finally:
+        await beginning  # the next share is on the disk before the evaluator hears of it
+    try:
+        outputs = await _patiently(
+            "unlock", lambda: evaluator.unlock(start, keys.unlock_public_key)
+        )
+    except Refused as error:
+        raise await asyncio.to_thread(refused, state, start, error) from None
+    opened = finish(
+        start, outputs, root_key=recovered or SecretKey.random(), known=recovered is not None
     )
+    # From here on the disk opens with g + 1 only.
+    await asyncio.to_thread(write_root_file, state.root_file, opened.file)
+    pins = await asyncio.to_thread(pins_to_commit, state)
+    incarnation = await _patiently(
+        "commit", lambda: evaluator.commit(opened.file.g, start.next_preimage, pins)
+    )
+    await asyncio.to_thread(forget_refusal, state)
     return Unlocked(opened.root_key, incarnation)
 
 
-def _find(state: StateFolder) -> RootFile | None:
+def _write_begun(state: StateFolder, start: Start, found: RootFile | None) -> None:
+    if start.begun is not None and start.begun != found:
+        write_root_file(state.root_file, start.begun)
+
+
+def pins_to_commit(state: StateFolder) -> tuple[str, ...]:
+    """Return the owner keys that this server obeys; none while their file is damaged."""
+    try:
+        return read_pins(state.pins).pinned
+    except Refused as error:
+        _log.error("pins_unreadable", error=str(error))
+        return ()
+
+
+async def keep_pins(
+    state: StateFolder, server_id: str, evaluator: Evaluator, changed: asyncio.Event
+) -> None:
+    """Tell the evaluator, for ever, whom this server obeys, as often as *changed* is set.
+
+    Only keys that it heard of from here can approve a restored copy of this machine.
+    """
+    while True:
+        await changed.wait()
+        changed.clear()
+        try:
+            await _patiently("pins", partial(_commit_again, state, server_id, evaluator))
+        except (Refused, OSError) as error:  # such as: another copy of this machine took over
+            _log.error("pins_not_kept", error=str(error))
+
+
+async def _commit_again(state: StateFolder, server_id: str, evaluator: Evaluator) -> int:
+    file = await asyncio.to_thread(read_root_file, state.root_file)
+    preimage = unlock_preimage(unlock_input(server_id, file.g, file.share))
+    pins = await asyncio.to_thread(pins_to_commit, state)
+    return await evaluator.commit(file.g, preimage, pins)
+
+
+def _find(state: StateFolder, *, needed: bool) -> RootFile | None:
     try:
         return read_root_file(state.root_file)
     except FileNotFoundError:
         pass
     # A new root key beside old records would strand them for ever: never do that silently.
-    if state.vault.is_dir() and any(state.vault.glob("*.vault")):
-        detail = f"{state.root_file} is gone but {state.vault} has records; restore it, or enrol"
-        raise Refused("root_file_missing", f"{detail} this machine as a new server")
+    if needed and state.vault.is_dir() and any(state.vault.glob("*.vault")):
+        detail = f"{state.root_file} is gone but {state.vault} has records; restore it, or have"
+        raise Refused("root_file_missing", f"{detail} the platform enrol this machine again")
     return None
 
 
 async def _patiently(step: str, attempt: Callable[[], Awaitable[_T]]) -> _T:
     back_off = BackOff(first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
+    said = ""
     while True:
         try:
             return await attempt()
         except (BusUnavailable, ContractError, Refused) as error:
             if isinstance(error, Refused) and error.reason not in _PASSING:
                 raise
-            pause = back_off.pause()
-            _log.warning("unlock_waits", step=step, error=str(error), seconds=round(pause, 1))
-        await asyncio.sleep(pause)
+            if said != str(error):
+                said = str(error)
+                _log.warning("unlock_waits", step=step, error=said)
+        await asyncio.sleep(back_off.pause())

@@ -2,9 +2,12 @@
 
 Every request is signed and sealed to the pinned evaluator; key replies are held against its
 pinned signing key, evaluations against those keys. A forged reply can only cost time.
+
+Almost every reply brings the nonce of the next request, so that a start takes three questions:
+`keys`, `unlock`, `commit`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from bus_schemas.errors import ContractError, Refused
@@ -46,6 +49,7 @@ class Evaluator:
         self._identity = identity
         self._pinned = pinned
         self._subject = EVALUATE.fill({"server_id": identity.server_id})
+        self._nonce: bytes | None = None
 
     async def keys(self) -> KeysReply:
         """Return its public keys for this server, once the pinned key vouches for them."""
@@ -57,37 +61,63 @@ class Evaluator:
         )
         return reply
 
-    async def unlock(self, start: Start) -> tuple[bytes, bytes]:
-        """Return y_g and y_{g+1} of *start*, proofs verified."""
-        key = (await self.keys()).unlock_public_key
+    async def unlock(self, start: Start, public_key: bytes) -> tuple[bytes, bytes]:
+        """Return y_g and y_{g+1} of *start*, proofs verified. Safe to repeat.
+
+        *public_key* is the server's unlock key, out of `keys`.
+        """
         blinding, blinded = blind(start.inputs)
-        request = UnlockRequest(
-            g=start.g,
-            blinded=(blinded[0], blinded[1]),
-            preimage=start.preimage,
-            next_check=start.next_check,
-            nonce=await self._nonce(),
-        )
-        reply = await self._ask(request, EvaluationReply)
-        y, next_y = blinding.finalize(reply.evaluation, key)
+
+        def request(nonce: bytes) -> UnlockRequest:
+            return UnlockRequest(
+                g=start.g,
+                blinded=(blinded[0], blinded[1]),
+                preimage=start.preimage,
+                next_preimage=start.next_preimage,
+                nonce=nonce,
+            )
+
+        reply = await self._ask_once(request, EvaluationReply)
+        y, next_y = blinding.finalize(reply.evaluation, public_key)
         return y, next_y
 
-    async def commit(self, g: int, preimage: bytes) -> int:
-        """Say that generation *g* is on the disk; return the incarnation. Safe to repeat."""
-        request = CommitRequest(g=g, preimage=preimage, nonce=await self._nonce())
-        return (await self._ask(request, CommitReply)).incarnation
+    async def commit(self, g: int, preimage: bytes, owner_pins: Sequence[str]) -> int:
+        """Say that generation *g* is on the disk, and whom this server obeys.
+
+        Returns the incarnation. Safe to repeat, also with other pins.
+        """
+
+        def request(nonce: bytes) -> CommitRequest:
+            return CommitRequest(g=g, preimage=preimage, owner_pins=tuple(owner_pins), nonce=nonce)
+
+        return (await self._ask_once(request, CommitReply)).incarnation
 
     async def fingerprint(
         self, epoch: str, public_key: bytes, inputs: Sequence[bytes]
     ) -> list[bytes]:
         """Return the 64-byte evaluations of 1 to 64 *inputs* under *epoch*, proofs verified."""
         blinding, blinded = blind(inputs)
-        request = FingerprintRequest(epoch=epoch, blinded=tuple(blinded), nonce=await self._nonce())
-        reply = await self._ask(request, EvaluationReply)
+
+        def request(nonce: bytes) -> FingerprintRequest:
+            return FingerprintRequest(epoch=epoch, blinded=tuple(blinded), nonce=nonce)
+
+        reply = await self._ask_once(request, EvaluationReply)
         return blinding.finalize(reply.evaluation, public_key)
 
-    async def _nonce(self) -> bytes:
-        return (await self._ask(ChallengeRequest(), ChallengeReply)).nonce
+    async def _ask_once(
+        self, request: Callable[[bytes], EvaluatorRequest], wanted: type[_Reply]
+    ) -> _Reply:
+        """Ask with the nonce that the last reply brought, or with a new one if it is stale."""
+        kept, self._nonce = self._nonce, None
+        if kept is not None:
+            try:
+                return await self._ask(request(kept), wanted)
+            except Refused as error:
+                if error.reason != "stale_nonce":
+                    raise
+        challenge = await self._ask(ChallengeRequest(), ChallengeReply)
+        self._nonce = None
+        return await self._ask(request(challenge.nonce), wanted)
 
     async def _ask(self, request: EvaluatorRequest, wanted: type[_Reply]) -> _Reply:
         sealed = seal_request(
@@ -102,4 +132,5 @@ class Evaluator:
             raise Refused(reply.reason, f"the evaluator turned down `{request.op}`")
         if not isinstance(reply, wanted):
             raise ContractError("bad_reply", f"`{reply.reply}` in answer to `{request.op}`")
+        self._nonce = reply.nonce
         return reply

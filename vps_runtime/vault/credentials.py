@@ -27,6 +27,7 @@ from bus_schemas.fields import (
 from bus_schemas.sealed import SealedEnvelope
 from bus_schemas.tags import TagInput, credential_inputs
 from vps_runtime.vault.record import RecordName, open_record, seal_record
+from vps_runtime.vault.root_key import SecretKey
 from vps_runtime.vault.store import Vault
 
 _log = structlog.get_logger(__name__)
@@ -70,7 +71,7 @@ class Held:
 class CredentialStore:
     """All held credentials of one server. Methods that touch the disk run in a thread."""
 
-    def __init__(self, vault: Vault, server_id: str, root_key: bytes) -> None:
+    def __init__(self, vault: Vault, server_id: str, root_key: SecretKey) -> None:
         self._vault = vault
         self._server_id = server_id
         self._root_key = root_key
@@ -120,7 +121,7 @@ class CredentialStore:
             payload=payload.reveal_json(),
         )
         name = RecordName(self._server_id, envelope.slot_id, envelope.revision)
-        raw = seal_record(self._root_key, name, record.model_dump_json().encode())
+        raw = seal_record(self._root_key.view(), name, record.model_dump_json().encode())
         await asyncio.to_thread(self._vault.write, name, raw)
         self._held[name.slot, name.revision] = _held(name, record)
         return self._held[name.slot, name.revision]
@@ -148,7 +149,7 @@ class CredentialStore:
         except OSError as error:
             detail = f"slot {name.slot} revision {name.revision} cannot be read: {error.strerror}"
             raise Refused("vault_record_damaged", detail) from None
-        _, plaintext = open_record(self._root_key, raw, name)
+        _, plaintext = open_record(self._root_key.view(), raw, name)
         try:
             return CredentialRecord.model_validate_json(plaintext)
         except ValidationError:

@@ -5,7 +5,8 @@ key || nonce = HKDF-SHA256 (RFC 5869) of the root key, salted afresh for each re
 key ever meets a second nonce. Everything before the ciphertext is its AAD.
 Layout: docs/protocol.md, "At rest".
 
-Pure. Reading and writing files is `store`'s work; how the root key is held is the process's.
+Pure. Reading and writing files is `store`'s work; how the root key is held is `root_key`'s, whose
+view is read where it lies and never copied.
 """
 
 import hashlib
@@ -26,7 +27,6 @@ from bus_schemas.event import Contract
 from bus_schemas.fields import ID_PATTERN, Counter, ServerId
 
 MAGIC: Final = b"BYOKVLT1"
-ROOT_KEY_LENGTH: Final = 32
 
 _KEY_LENGTH = 32
 _NONCE_LENGTH = 12  # NIST SP 800-38D section 8.2
@@ -35,6 +35,9 @@ _HEADER_MAX = 4096
 _SERVER = re.compile(ID_PATTERN)
 _SLOT_PATTERN = r"^_?[a-z0-9-]{1,63}$"
 _SLOT = re.compile(_SLOT_PATTERN)
+
+Key = bytes | memoryview
+"""A root key: a view of where it is kept, or `bytes` in tests and vectors."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -67,12 +70,14 @@ class RecordHeader(Contract, extra="forbid"):
     salt: Annotated[bytes, Field(min_length=_SALT_LENGTH, max_length=_SALT_LENGTH)]
 
 
-def root_key_id(root_key: bytes) -> str:
+def root_key_id(root_key: Key) -> str:
     """Return 16 hex digits that name a root key and tell nothing about it."""
-    return hashlib.sha256(b"byok/root-id/v1\0" + root_key).hexdigest()[:16]
+    digest = hashlib.sha256(b"byok/root-id/v1\0")
+    digest.update(root_key)  # `+` would leave a copy behind
+    return digest.hexdigest()[:16]
 
 
-def seal_record(root_key: bytes, name: RecordName, plaintext: bytes) -> bytes:
+def seal_record(root_key: Key, name: RecordName, plaintext: bytes) -> bytes:
     """Return the whole file of one record."""
     salt = secrets.token_bytes(_SALT_LENGTH)
     header = RecordHeader(
@@ -88,7 +93,7 @@ def seal_record(root_key: bytes, name: RecordName, plaintext: bytes) -> bytes:
     return aad + AESGCM(key).encrypt(nonce, plaintext, aad)
 
 
-def open_record(root_key: bytes, raw: bytes, name: RecordName) -> tuple[RecordHeader, bytes]:
+def open_record(root_key: Key, raw: bytes, name: RecordName) -> tuple[RecordHeader, bytes]:
     """Return header and plaintext of the record that must be *name*.
 
     Raises Refused(`vault_record_damaged`) for any changed byte, another record's file under
@@ -114,17 +119,19 @@ def open_record(root_key: bytes, raw: bytes, name: RecordName) -> tuple[RecordHe
         raise _damaged(name, "its bytes were changed") from None
 
 
-def wrap_root_key(kek: bytes, server_id: str, g: int, root_key: bytes) -> bytes:
+def wrap_root_key(kek: bytes, server_id: str, g: int, root_key: Key) -> bytes:
     """Return nonce || AES-256-GCM(KEK_g, root key): 60 bytes, bound to server and generation."""
     nonce = secrets.token_bytes(_NONCE_LENGTH)
     return nonce + AESGCM(kek).encrypt(nonce, root_key, _wrap_aad(server_id, g))
 
 
-def unwrap_root_key(kek: bytes, server_id: str, g: int, wrapped: bytes) -> bytes:
-    """Return the root key. Raises Refused(`root_key_does_not_open`)."""
+def unwrap_root_key(
+    kek: bytes, server_id: str, g: int, wrapped: bytes, into: bytearray | memoryview
+) -> None:
+    """Write the root key to *into* (32 bytes). Raises Refused(`root_key_does_not_open`)."""
     nonce, ciphertext = wrapped[:_NONCE_LENGTH], wrapped[_NONCE_LENGTH:]
     try:
-        return AESGCM(kek).decrypt(nonce, ciphertext, _wrap_aad(server_id, g))
+        AESGCM(kek).decrypt_into(nonce, ciphertext, _wrap_aad(server_id, g), into)
     except (InvalidTag, ValueError):
         detail = f"the wrapped root key of {server_id} is not of generation {g}, or was changed"
         raise Refused("root_key_does_not_open", detail) from None
@@ -134,7 +141,7 @@ def _wrap_aad(server_id: str, g: int) -> bytes:
     return b"byok/root/v1\0" + lp(server_id) + u64(g)
 
 
-def _key_and_nonce(root_key: bytes, name: RecordName, salt: bytes) -> tuple[bytes, bytes]:
+def _key_and_nonce(root_key: Key, name: RecordName, salt: bytes) -> tuple[bytes, bytes]:
     info = b"byok/vault/v1\0" + lp(name.server) + lp(name.slot) + u64(name.revision)
     length = _KEY_LENGTH + _NONCE_LENGTH
     okm = HKDF(algorithm=SHA256(), length=length, salt=salt, info=info).derive(root_key)

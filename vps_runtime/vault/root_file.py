@@ -21,6 +21,8 @@ class RootFile(Contract, extra="forbid"):
     """share_g: half of what opens the root key; the evaluator's key is the other half."""
     wrapped_root: Annotated[bytes, Field(min_length=60, max_length=60)]
     """`record.wrap_root_key` under KEK_g."""
+    next_share: Annotated[bytes | None, Field(min_length=32, max_length=32, repr=False)] = None
+    """share_{g+1} of the start that was begun; on the disk before the evaluator hears of it."""
 
 
 def read_root_file(path: Path) -> RootFile:

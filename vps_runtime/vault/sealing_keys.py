@@ -20,6 +20,7 @@ from bus_schemas.fields import CounterFromZero, at_utc
 from bus_schemas.keys import KeyId, SignedSealingKey, sign_sealing_key
 from vps_runtime.state import Identity
 from vps_runtime.vault.record import RecordName, open_record, seal_record
+from vps_runtime.vault.root_key import SecretKey
 from vps_runtime.vault.store import Vault
 
 _log = structlog.get_logger(__name__)
@@ -72,7 +73,7 @@ class SealingKey:
 class SealingKeys:
     """All sealing keys of one server that may still be needed."""
 
-    def __init__(self, vault: Vault, server_id: str, root_key: bytes) -> None:
+    def __init__(self, vault: Vault, server_id: str, root_key: SecretKey) -> None:
         self._vault = vault
         self._server_id = server_id
         self._root_key = root_key
@@ -117,7 +118,7 @@ class SealingKeys:
         )
         number = self._last_number + 1
         name = self._name(number)
-        raw = seal_record(self._root_key, name, record.model_dump_json().encode())
+        raw = seal_record(self._root_key.view(), name, record.model_dump_json().encode())
         await asyncio.to_thread(self._vault.write, name, raw)
         self._last_number = number
         self._keys[number] = SealingKey(number, record.key_id, record.not_after, private)
@@ -127,7 +128,7 @@ class SealingKeys:
         return RecordName(self._server_id, _SLOT, number)
 
     def _read(self, name: RecordName) -> SealingKey:
-        _, plaintext = open_record(self._root_key, self._vault.read(name), name)
+        _, plaintext = open_record(self._root_key.view(), self._vault.read(name), name)
         try:
             record = SealingKeyRecord.model_validate_json(plaintext)
         except ValidationError:

@@ -42,10 +42,12 @@ from platform_handlers.authority.installation import Installation
 from platform_handlers.banner.feed import Feed
 from platform_handlers.config.service import ConfigHandler
 from platform_handlers.dashboard.app import build_api, page_link, serve
+from platform_handlers.dashboard.approvals import EvaluatorApprovals
 from platform_handlers.dashboard.facts import LedgerFacts
 from platform_handlers.dashboard.fleet import RegisteredFleet
 from platform_handlers.dashboard.ports import Neighbours
 from platform_handlers.provisioning.enrolment import Enrolment, Enrolments
+from platform_handlers.provisioning.reenrolment import Reenrolments
 from platform_handlers.provisioning.registry import FILE_NAME, Registry
 from platform_handlers.provisioning.sign_ins import SignIns
 from tests.conftest import Platform
@@ -61,19 +63,19 @@ class Server:
         self.owner_id = owner_id
         self.identity = Ed25519PrivateKey.generate()
         self.sealing_key = X25519PrivateKey.generate()
-        self._bus = bus
-        self._n = 0
+        self.bus = bus
+        self.n = 0
 
     @property
     def fingerprint(self) -> str:
         """What its console shows."""
         return server_fingerprint(self.server_id, self.identity.public_key().public_bytes_raw())
 
-    async def say(self, kind: type[ServerFact], **fields: Any) -> None:  # noqa: ANN401 (as the fact has them)
+    async def say(self, kind: type[ServerFact], /, **fields: Any) -> None:  # noqa: ANN401 (as the fact has them)
         """Store a fact of this server's in the ledger."""
-        self._n += 1
-        fact = kind(server_id=self.server_id, incarnation=1, n=self._n, **fields)
-        await store(self._bus, fresh(fact))
+        self.n += 1
+        fact = kind(server_id=self.server_id, incarnation=1, n=self.n, **fields)
+        await store(self.bus, fresh(fact))
 
     async def announce(self) -> None:
         """Publish the sealing key."""
@@ -175,6 +177,28 @@ class Faces:
         self.servers[server_id] = server
         await until(lambda: self.config.view.sealing_key(server_id))
 
+    async def reenrol(self, server_id: str) -> None:
+        """Let another machine take a server's place and announce a sealing key of its own."""
+        old = self.servers[server_id]
+        new = self.servers[server_id] = Server(server_id, old.owner_id, old.bus)
+        secret = await Reenrolments(self.registry).begin(server_id)
+        nkey = public_nkey(Ed25519PrivateKey.generate(), KeyType.USER)
+        identity = new.identity.public_key().public_bytes_raw()
+        await Enrolments(self.registry).enrol(
+            Enrolment(server_id, secret, nkey, identity, "127.0.0.1")
+        )
+        new.n = old.n
+        await new.announce()
+
+        async def announced() -> bool:
+            key = await self.config.view.sealing_key(server_id)
+            return (
+                key is not None
+                and key.public_key == new.sealing_key.public_key().public_bytes_raw()
+            )
+
+        await until(announced)
+
     async def slot(self, server_id: str, slot_id: str) -> SlotView:
         """One slot, as the config handler sees it."""
         slots = await self.config.view.slots_of(server_id)
@@ -270,6 +294,8 @@ async def faces(platform: Platform) -> AsyncIterator[Faces]:
             fleet=RegisteredFleet(registry),
             inbox=config.writer,
             shelf=config.view,
+            orders=config.orders,
+            approvals=EvaluatorApprovals(await platform.bus(Role.API)),
             facts=LedgerFacts(await platform.bus(Role.API)),
         )
         tokens = {owner: await registry.add_owner(owner) for owner in ("acme", "globex")}

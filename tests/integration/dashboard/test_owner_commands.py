@@ -148,6 +148,20 @@ async def test_a_changed_server_key_is_refused_until_it_is_forgotten(desk: Desk)
     assert (await desk.set_key(*PROVIDER, *desk.compared(), "--wait", "0")).exit_code == 75
 
 
+async def test_a_reenrolled_server_gets_no_key_until_its_owner_says_so(desk: Desk) -> None:
+    """Another machine under a known name: the fingerprint is compared anew, never taken over."""
+    faces = desk.faces
+    pinned = (await desk.set_key(*PROVIDER, *desk.compared(), "--wait", "0")).exit_code
+    assert pinned == 75
+    await faces.reenrol("acme-1")
+    changed = await desk.set_key(*PROVIDER)
+    assert (changed.exit_code, "Nothing was sent" in changed.output) == (77, True)
+    assert (await desk.byok("owner", "forget", "acme-1")).exit_code == 0
+    assert (await desk.set_key(*PROVIDER)).exit_code == 77  # and not on the platform's word alone
+    assert (await desk.set_key(*PROVIDER, *desk.compared(), "--wait", "0")).exit_code == 75
+    assert desk.home.pinned("acme-1") == faces.servers["acme-1"].fingerprint
+
+
 @pytest.mark.parametrize(
     ("pasted", "words"),
     [(f"'{KEY}'\n", "quotation mark"), (f" {KEY}\n", "a space"), ("\n", "Nothing was entered")],

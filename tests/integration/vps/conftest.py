@@ -229,16 +229,24 @@ def of(events: Sequence[Event], cls: type[_E]) -> list[_E]:
 @pytest.fixture
 async def fleet(platform: Platform, tmp_path: Path) -> AsyncIterator[Fleet]:
     """The platform, serving, with owner acme and no server yet."""
+    async with fleet_on(platform, tmp_path / "servers", evaluating=True) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def fleet_on(platform: Platform, folder: Path, *, evaluating: bool) -> AsyncIterator[Fleet]:
+    """Serve *platform*, with an evaluator of our own if *evaluating*."""
     installation, target = platform.installation, platform.server.target
     registry = await Registry.open(installation.platform / FILE_NAME)
     await registry.add_owner("acme")
     ready = asyncio.Event()
-    serving = [
-        asyncio.create_task(run_evaluator(installation, target, ready.set)),
-        asyncio.create_task(run_provisioning(installation, target, registry)),
-    ]
+    serving = [asyncio.create_task(run_provisioning(installation, target, registry))]
+    if evaluating:
+        serving.append(asyncio.create_task(run_evaluator(installation, target, ready.set)))
+    else:
+        ready.set()
     config, ops = await platform.bus(Role.CONFIG), await platform.bus(Role.OPS)
-    running = Fleet(platform, registry, config, ops, tmp_path / "servers")
+    running = Fleet(platform, registry, config, ops, folder)
     try:
         starting = asyncio.create_task(ready.wait())
         done, _ = await asyncio.wait(

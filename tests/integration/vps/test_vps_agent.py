@@ -26,12 +26,13 @@ from bus_schemas.events.reported import (
     SealingKeyPublished,
 )
 from bus_schemas.fields import Basis, CredentialKind, at_utc
+from bus_schemas.finding import Grade
 from bus_schemas.keys import owner_fingerprint, verify_sealing_key
 from bus_schemas.transport.jetstream import read_batch
 from platform_handlers.provisioning.tokens import TokenMint
 from tests.integration.vps.conftest import Fleet
 from vps_runtime.connection.rules import read_claims
-from vps_runtime.doctor import Grade, examine
+from vps_runtime.doctor import examine
 from vps_runtime.enrolment.pins import Pins, read_pins, write_pins
 from vps_runtime.status import read_status
 

@@ -1,44 +1,29 @@
 """The boot sequence against the real evaluator, broken off at every step."""
 
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from bus_schemas.errors import Refused
-from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.target import BusUnavailable
 from tests.integration.vps.conftest import Fleet
-from vps_runtime.connection.tokens import TokenStore
+from tests.integration.vps.starts import (
+    STEPS,
+    connected,
+    copied,
+    key,
+    killed_start,
+    start,
+)
 from vps_runtime.state import StateFolder
 from vps_runtime.unlock import boot
-from vps_runtime.unlock.boot import Unlocked, unlock
 from vps_runtime.unlock.evaluator import Evaluator
 from vps_runtime.vault.root_file import read_root_file
 from vps_runtime.vault.store import DiskFull
 
 SERVER = "acme-1"
-
-
-class Killed(BaseException):
-    """Stands for the kill: nothing in the sequence may catch it."""
-
-
-@asynccontextmanager
-async def connected(state: StateFolder) -> AsyncIterator[Evaluator]:
-    """Yield the evaluator as this server reaches it."""
-    bus = await Bus(state.target(), SERVER, TokenStore(state).working).open()
-    try:
-        yield Evaluator(bus, state.read_identity(), state.read_evaluator())
-    finally:
-        await bus.close()
-
-
-async def start(state: StateFolder) -> Unlocked:
-    """Run one whole start."""
-    async with connected(state) as evaluator:
-        return await unlock(state, SERVER, evaluator)
 
 
 @pytest.fixture
@@ -53,42 +38,47 @@ async def test_every_start_gives_the_same_root_key(state: StateFolder) -> None:
     first, share = await start(state), read_root_file(state.root_file).share
     second = await start(state)
     assert (first.incarnation, second.incarnation) == (1, 2)
-    assert first.root_key == second.root_key
+    assert key(first) == key(second)
     assert read_root_file(state.root_file).share != share
-    assert first.root_key not in state.root_file.read_bytes()
-    assert first.root_key.hex() not in repr(first)
+    assert key(first) not in state.root_file.read_bytes()
+    assert key(first).hex() not in repr(first)
 
 
-def dies_in(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kill the sequence when it comes to *name*."""
-
-    def die(*_: object) -> None:
-        raise Killed
-
-    if name == "write_root_file":
-        monkeypatch.setattr(boot, name, die)
-        return
-
-    async def die_later(*_: object) -> None:
-        die()
-
-    monkeypatch.setattr(Evaluator, name, die_later)
-
-
-@pytest.mark.parametrize("step", ["unlock", "write_root_file", "commit"])
-@pytest.mark.parametrize("starts_before", [0, 1])
-async def test_a_kill_at_any_step_is_made_good(
-    state: StateFolder, monkeypatch: pytest.MonkeyPatch, step: str, starts_before: int
+@pytest.mark.parametrize("first", STEPS)
+async def test_a_server_boots_after_any_kill_and_its_copies_do_not(
+    fleet: Fleet, tmp_path: Path, first: str
 ) -> None:
-    """Whatever was done before the kill, the next start opens, and with the same root key."""
-    known = [(await start(state)).root_key for _ in range(starts_before)]
-    with monkeypatch.context() as patch:
-        dies_in(step, patch)
-        with pytest.raises(Killed):
-            await start(state)
-    after = await start(state)
-    assert known in ([], [after.root_key])
-    assert (await start(state)).root_key == after.root_key
+    """Killed anywhere, and once more anywhere, it boots with its key; older disks never do."""
+    cases = [(0, None), (0, first), *((1, second) for second in (None, *STEPS))]
+    for number, (starts_before, second) in enumerate(cases):
+        state = await fleet.enrol(f"acme-{number}")
+        known = [key(await start(state)) for _ in range(starts_before)]
+        copies = [copied(state, tmp_path / f"{number}-before")]
+        for kill in filter(None, (first, second)):
+            await killed_start(state, kill)
+            copies.append(copied(state, tmp_path / f"{number}-{len(copies)}"))
+        alive = await start(state)
+        assert known in ([], [key(alive)])
+        for copy in copies:
+            with pytest.raises(Refused, match="stale_generation"):
+                await start(copy)
+        again = await start(state)
+        assert (key(again), again.incarnation) == (key(alive), alive.incarnation + 1)
+
+
+@pytest.mark.parametrize("step", ["answered", "half-written", "replaced"])
+async def test_a_copy_from_before_a_start_is_refused_even_if_its_commit_got_lost(
+    state: StateFolder, tmp_path: Path, step: str
+) -> None:
+    """The evaluator knows that a start was begun; who has not its next share did not begin it."""
+    live = await start(state)
+    older = copied(state, tmp_path / "older")
+    await killed_start(state, step)
+    for _ in range(2):
+        with pytest.raises(Refused, match="stale_generation"):
+            await start(older)
+    again = await start(state)
+    assert key(again) == key(live)
 
 
 async def test_a_lost_commit_answer_is_asked_for_again(
@@ -98,8 +88,8 @@ async def test_a_lost_commit_answer_is_asked_for_again(
     real: Callable[..., Awaitable[int]] = Evaluator.commit
     answers = []
 
-    async def lose_the_first(self: Evaluator, g: int, preimage: bytes) -> int:
-        answers.append(await real(self, g, preimage))
+    async def lose_the_first(*arguments: object) -> int:
+        answers.append(await real(*arguments))
         if len(answers) == 1:
             raise BusUnavailable("the answer was lost")
         return answers[-1]
@@ -120,7 +110,7 @@ async def test_a_copy_of_an_older_disk_is_refused(state: StateFolder) -> None:
     with pytest.raises(Refused, match="stale_generation"):
         await start(state)
     state.root_file.write_bytes(new)
-    assert (await start(state)).root_key == live.root_key
+    assert key(await start(state)) == key(live)
 
 
 async def test_a_full_disk_keeps_the_old_generation(
@@ -138,7 +128,7 @@ async def test_a_full_disk_keeps_the_old_generation(
         with pytest.raises(DiskFull):
             await start(state)
     assert state.root_file.read_bytes() == before
-    assert (await start(state)).root_key == first.root_key
+    assert key(await start(state)) == key(first)
 
 
 async def test_a_lost_root_file_is_never_replaced_silently(state: StateFolder) -> None:

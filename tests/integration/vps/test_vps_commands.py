@@ -144,8 +144,16 @@ async def test_status_and_doctor_of_a_server_that_never_ran(
     assert await command("doctor") == 0
     shown = capfd.readouterr().out
     assert "never unlocked" in shown
+    assert await command("doctor", "--json") == 0
+    report = json.loads(capfd.readouterr().out)
+    assert report["well"] is True
+    assert {"grade": "ok", "check": "server", "detail": "acme-1 of acme"} in report["findings"]
     state.ca.write_bytes(b"x")
     assert await command("doctor") == 1
+    assert "put the platform's public/ca.pem there" in capfd.readouterr().out
+    state.tokens.write_bytes(b"x")
+    assert await command("doctor") == 1
+    assert "are missing or damaged; enrol anew" in capfd.readouterr().out
 
 
 async def test_another_ca_is_refused_with_a_sentence(

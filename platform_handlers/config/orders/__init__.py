@@ -1,0 +1,1 @@
+"""Signed orders on their way to a server: given, answered, withdrawn."""

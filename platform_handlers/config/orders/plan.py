@@ -1,0 +1,152 @@
+"""From a signed order to a server's next desired document, and out of it again. Pure.
+
+Left to others: reading and storing the document with compare-and-set (`writer`), whether the caller
+is the owner (the API). What is refused here could only be refused by the server; it decides.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from bus_schemas.api import OrderList, OrderState, OrderView
+from bus_schemas.errors import Refused
+from bus_schemas.events import ConfigDesired
+from bus_schemas.events.config import Order
+from bus_schemas.keys import owner_fingerprint
+from bus_schemas.orders import PLATFORM_KINDS, Addressee, check_order
+
+MAX_ORDERS: Final = 64
+MAX_STEP: Final = 10
+"""A server takes no number 1,000 above its last; a slip must not use them up."""
+
+
+@dataclass(frozen=True)
+class Book:
+    """What a server has answered so far, from the ledger."""
+
+    last_n: int = 0
+    """The highest number it has taken, in its own words."""
+    answers: tuple[OrderView, ...] = ()
+    """The newest ones, by `n`."""
+    pins: tuple[str, ...] | None = None
+    """Fingerprints of the owner keys it obeys; None before it said so."""
+
+    @property
+    def answered(self) -> frozenset[str]:
+        """The ids of the answered orders."""
+        return frozenset(view.order_id for view in self.answers)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What an order is taken on."""
+
+    to: Addressee
+    current: ConfigDesired | None
+    """The newest desired document; None before the first."""
+    book: Book
+    platform_key: bytes | None
+    """The public half of the platform's order key."""
+    now: float
+    """Unix seconds."""
+
+    @property
+    def waiting(self) -> tuple[Order, ...]:
+        """The orders in the document that are neither answered nor over."""
+        orders = self.current.orders if self.current else ()
+        return waiting(orders, self.book.answered, self.now)
+
+    @property
+    def last_n(self) -> int:
+        """The number that the next order's must be above."""
+        return last_n(self.waiting, self.book)
+
+
+def plan_order(situation: Situation, order: Order) -> ConfigDesired:
+    """Return the document that carries *order*; the current one if it does or did already.
+
+    Raises Refused: `bad_order`, `bad_signature`, `owner_key_not_pinned`, `not_for_the_platform`,
+    `expired`, `stale_n`, `n_too_far`, `too_many_orders`.
+    """
+    current, to = situation.current, situation.to
+    check_order(order, to)
+    if current is not None and (
+        order in current.orders or order.order_id in situation.book.answered
+    ):
+        return current  # the answer to this very request got lost
+    _check_signer(situation, order)
+    if order.not_after.timestamp() <= situation.now:
+        raise Refused("expired", f"order {order.order_id} is over; sign anew, check this clock")
+    _check_number(situation, order)
+    orders = (*situation.waiting, order)
+    if len(orders) > MAX_ORDERS:
+        raise Refused("too_many_orders", f"{MAX_ORDERS} orders wait for {to.server_id}, the most")
+    if current is None:
+        return ConfigDesired(
+            server_id=to.server_id, owner_id=to.owner_id, generation=1, slots=(), orders=orders
+        )
+    return _next(current, orders)
+
+
+def withdraw(current: ConfigDesired, answered: Collection[str], now: float) -> ConfigDesired:
+    """Return *current* without the orders that are answered or over; itself if there is none."""
+    left = waiting(current.orders, answered, now)
+    return current if left == current.orders else _next(current, left)
+
+
+def order_list(server_id: str, current: ConfigDesired | None, book: Book, now: float) -> OrderList:
+    """Return a server's orders as its owner may see them."""
+    orders = waiting(current.orders if current else (), book.answered, now)
+    views = [
+        OrderView(
+            order_id=order.order_id,
+            n=order.n,
+            kind=order.kind,
+            slot_id=order.slot_id,
+            state=OrderState.WAITING,
+        )
+        for order in orders
+    ]
+    everything = sorted((*book.answers, *views), key=lambda view: view.n)
+    return OrderList(server_id=server_id, last_n=last_n(orders, book), orders=tuple(everything))
+
+
+def waiting(orders: Collection[Order], answered: Collection[str], now: float) -> tuple[Order, ...]:
+    """Return those of *orders* that a server may still obey, in their order."""
+    return tuple(
+        order
+        for order in orders
+        if order.order_id not in answered and order.not_after.timestamp() > now
+    )
+
+
+def last_n(orders: Collection[Order], book: Book) -> int:
+    """Return the highest number taken by the server or waiting for it.
+
+    A number that a *refused* stranger used is not among them: the server's own word counts.
+    """
+    return max((book.last_n, *(order.n for order in orders)))
+
+
+def _check_signer(situation: Situation, order: Order) -> None:
+    to, pins = situation.to, situation.book.pins
+    if order.signer == situation.platform_key:
+        if order.kind not in PLATFORM_KINDS:
+            raise Refused("not_for_the_platform", f"only an owner may order {order.kind}")
+        return
+    if pins is not None and owner_fingerprint(order.signer) not in pins:
+        detail = f"{to.server_id} does not obey this owner key; type it on its console"
+        raise Refused("owner_key_not_pinned", detail)
+
+
+def _check_number(situation: Situation, order: Order) -> None:
+    server_id, newest = situation.to.server_id, situation.last_n
+    if order.n <= newest:
+        raise Refused("stale_n", f"{server_id} is at order {newest}, this one is {order.n}")
+    if order.n > newest + MAX_STEP:
+        detail = f"{server_id} is at order {newest}; the next is at most {MAX_STEP} above it"
+        raise Refused("n_too_far", detail)
+
+
+def _next(current: ConfigDesired, orders: tuple[Order, ...]) -> ConfigDesired:
+    return current.model_copy(update={"generation": current.generation + 1, "orders": orders})

@@ -1,0 +1,1 @@
+"""The intake: the one way of servers' facts into the ledger, checked and counted."""

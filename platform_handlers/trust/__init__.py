@@ -1,0 +1,1 @@
+"""Changing the installation's certificate authority while everybody stays connected."""

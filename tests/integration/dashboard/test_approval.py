@@ -1,0 +1,126 @@
+"""`byok server approve`: from the owner's machine through the API to the evaluator."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from bus_schemas.approval import sign_approval
+from bus_schemas.events import ServerProvisioned
+from bus_schemas.flows import Role
+from bus_schemas.keys import owner_fingerprint
+from bus_schemas.nkeys import KeyType, public_nkey
+from bus_schemas.transport.fresh import fresh
+from bus_schemas.transport.jetstream import store
+from platform_handlers.authority.installation import read_evaluator_keys
+from platform_handlers.evaluator.app import run_evaluator
+from platform_handlers.evaluator.ratchet import read_state
+from platform_handlers.owner.cli import approve, owner
+from platform_handlers.owner.home import Home
+from tests.conftest import Platform
+from tests.integration.dashboard.conftest import Faces, as_json
+from vps_runtime.state import Identity
+from vps_runtime.unlock.evaluator import Evaluator
+from vps_runtime.unlock.rules import begin
+
+SERVER = "acme-1"
+CODE = "ABCD2345ABCD2345ABCD"
+
+
+@pytest.fixture
+async def evaluator(platform: Platform) -> AsyncIterator[None]:
+    """A running evaluator."""
+    ready = asyncio.Event()
+    task = asyncio.create_task(
+        run_evaluator(platform.installation, platform.server.target, ready.set)
+    )
+    await asyncio.wait_for(ready.wait(), 10)
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def home(faces: Faces, tmp_path: Path) -> Home:
+    """The owner's machine, with a key and connected."""
+    home = Home(tmp_path / "home")
+    home.make_owner_key()
+    ca, token = str(faces.installation.ca), faces.tokens["acme"] + "\n"
+    words = ["connect", faces.url, "--ca", ca, "--home", str(home.folder)]
+    assert (await asyncio.to_thread(CliRunner().invoke, owner, words, input=token)).exit_code == 0
+    return home
+
+
+async def approving(home: Home, server_id: str = SERVER, code: str = CODE) -> Result:
+    """Run `byok server approve`."""
+    words = [server_id, code, "--home", str(home.folder)]
+    return await asyncio.to_thread(CliRunner().invoke, approve, words)
+
+
+async def started_once(platform: Platform, faces: Faces, pins: tuple[str, ...]) -> None:
+    """Let acme-1 unlock once and say whom it obeys."""
+    server = faces.servers[SERVER]
+    issuer = await platform.bus(Role.ISSUER)
+    provisioned = ServerProvisioned(
+        server_id=SERVER,
+        owner_id="acme",
+        nkey=public_nkey(Ed25519PrivateKey.generate(), KeyType.USER),
+        identity_key=server.identity.public_key().public_bytes_raw(),
+    )
+    await store(issuer, fresh(provisioned))
+    bus = await platform.bus(Role.SERVER, SERVER)
+    asking = Evaluator(
+        bus, Identity(SERVER, server.identity), read_evaluator_keys(platform.installation)
+    )
+    start = begin(None, server_id=SERVER, first_share=b"\x01" * 32, next_share=b"\x02" * 32)
+    await asking.unlock(start, (await asking.keys()).unlock_public_key)
+    assert await asking.commit(1, start.next_preimage, pins) == 1
+
+
+async def test_an_owner_approves_from_their_own_machine(
+    platform: Platform, faces: Faces, evaluator: None, home: Home
+) -> None:
+    """The code may be typed in groups; the evaluator keeps it for the machine that comes."""
+    pin = owner_fingerprint(home.owner_key().public_key().public_bytes_raw())
+    await started_once(platform, faces, (pin,))
+    done = await approving(home, code="abcd-2345 abcd2345ABCD")
+    assert done.exit_code == 0, done.output
+    assert "ABCD 2345" in done.output
+    state = (await read_state(await platform.bus(Role.EVALUATOR), SERVER)).state
+    assert state.approved_code == CODE
+
+
+async def test_an_approval_that_is_refused_says_why(
+    platform: Platform, faces: Faces, evaluator: None, home: Home
+) -> None:
+    """Each with its own sentence and exit code, and nothing is approved."""
+    await started_once(platform, faces, ())
+    unpinned = await approving(home)
+    assert unpinned.exit_code == 65
+    assert "has not pinned" in unpinned.output
+    assert (await approving(home, "globex-1")).exit_code == 65  # 404, as if it did not exist
+    assert (await approving(home, code="hunter2")).exit_code == 65
+    async with faces.client("acme") as client:
+        word = sign_approval(home.owner_key(), server_id="acme-2", code=CODE, issued_at=1)
+        answer = await client.post(f"/api/servers/{SERVER}/approval", **as_json(word))
+        assert (answer.status_code, answer.json()["type"]) == (
+            422,
+            "urn:byok:problem:wrong-address",
+        )
+        assert (await client.post(f"/api/servers/{SERVER}/approval")).status_code == 415
+    async with faces.client() as stranger:
+        answer = await stranger.post(f"/api/servers/{SERVER}/approval", **as_json(word))
+        assert answer.status_code == 401
+    state = (await read_state(await platform.bus(Role.EVALUATOR), SERVER)).state
+    assert state.approved_code is None
+
+
+async def test_without_an_evaluator_an_approval_is_tried_again(
+    faces: Faces, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is claimed that nobody has kept."""
+    monkeypatch.setattr("platform_handlers.dashboard.approvals._WAIT_SECONDS", 0.2)
+    assert (await approving(home)).exit_code == 69

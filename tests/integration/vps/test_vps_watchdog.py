@@ -1,0 +1,64 @@
+"""The agent as systemd sees it."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from tests.integration.vps.conftest import Agent, Fleet, api_key
+from tests.listening import listening
+from tests.system.secrets_hunt import hits
+
+_BOUND_SECONDS = 20.0
+SECRET = "sk-ant-api03-status-line-canary"
+
+
+async def test_systemd_hears_of_the_agents_work_and_of_nothing_secret(fleet: Fleet) -> None:
+    """Ready once it is unlocked, pings while it works, silence when the disk hangs.
+
+    A disk that hangs is a pins file that never gives a byte.
+    """
+    state = await fleet.enrol("acme-1")
+    secrets = [SECRET, *(p.read_text("latin-1") for p in state.root.iterdir() if p.is_file())]
+    with listening(str(fleet.folder / "notify")) as systemd:
+        log = fleet.folder / "agent.log"
+        with log.open("wb") as sink:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "vps_runtime", "run", "--state", str(state.root)),
+                *("--health-seconds", "0.1"),
+                stderr=sink,
+                env={
+                    **systemd.environment(watchdog_seconds=1.0),
+                    "PYTHONPATH": str(Path(__file__).parents[3]),
+                },
+            )
+        fleet.agents.append(Agent(process, log))
+        ready = await asyncio.to_thread(systemd.until, "READY=1")
+        assert ready == "READY=1\nSTATUS=acme-1 is unlocked (start 1), 0 slots held"
+        assert systemd.heard[0] == "STATUS=waiting for the platform"
+        for _ in range(3):
+            assert await asyncio.to_thread(systemd.next) == "WATCHDOG=1"
+        envelope = await fleet.seal("acme-1", payload=api_key(SECRET))
+        state.pins.unlink()
+        os.mkfifo(state.pins)
+        await fleet.send(envelope)
+        async with asyncio.timeout(_BOUND_SECONDS):
+            while not await asyncio.to_thread(systemd.silent_for, 2.0):  # two periods
+                assert process.returncode is None
+        assert hits("systemd", "\n".join(systemd.heard).encode(), secrets) == []
+
+
+async def test_systemd_hears_that_the_agent_stops(fleet: Fleet) -> None:
+    """A stop that was asked for is said before the work ends."""
+    state = await fleet.enrol("acme-1")
+    with listening(str(fleet.folder / "notify")) as systemd:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "vps_runtime", "run", "--state", str(state.root)),
+            stderr=asyncio.subprocess.DEVNULL,
+            env={**systemd.environment(60.0), "PYTHONPATH": str(Path(__file__).parents[3])},
+        )
+        fleet.agents.append(Agent(process, fleet.folder / "none"))
+        await asyncio.to_thread(systemd.until, "READY=1")
+        process.terminate()
+        assert await asyncio.to_thread(systemd.until, "STOPPING=1") == "STOPPING=1"
+        assert await process.wait() == 0

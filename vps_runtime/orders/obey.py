@@ -1,0 +1,181 @@
+"""Obeys the orders of a desired document: decides, acts, answers. Safe to kill anywhere.
+
+An effect that lies in the memory is one transaction with its answer. One that does not (pins, the
+lock) is begun in one transaction, done, and answered in another: whoever starts after a crash
+finds what was begun, does it again (twice is as once), and answers.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from bus_schemas.errors import Refused
+from bus_schemas.events.config import ConfigDesired, Order
+from bus_schemas.events.reported import OrderAnswered, PinsChanged
+from bus_schemas.orders import Addressee, OrderKind, known_kind
+from vps_runtime.enrolment.pins import Pins, change_pins, read_pins
+from vps_runtime.facts.store import Draft, Facts
+from vps_runtime.orders.rules import (
+    APPLIED,
+    BEGUN,
+    GENERATION,
+    LAST_N,
+    LOCKED,
+    Standing,
+    answered_key,
+    decide,
+    effect,
+    forgotten,
+    is_locked,
+    last_n,
+    pending,
+    pins_after,
+    stopped,
+)
+from vps_runtime.state import StateFolder
+
+_log = structlog.get_logger(__name__)
+
+_ABOUT_PINS = frozenset({OrderKind.TRUST, OrderKind.DISTRUST})
+
+
+class LockOrdered(Exception):
+    """The process has to end: only so does everything that it opened leave the memory.
+
+    The lock is on the disk. The next process finds it, answers it and does not unlock.
+    """
+
+
+class Orders:
+    """What this server was ordered, on top of its memory of facts."""
+
+    def __init__(
+        self,
+        state: StateFolder,
+        facts: Facts,
+        on_pins_changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Read whose orders count. *on_pins_changed* is called after each. Raises NotEnrolled."""
+        settings = state.read_settings()
+        self._me = Addressee(
+            settings.owner_id, settings.server_id, state.read_identity().public_key
+        )
+        self._platform_key = state.read_orders_key()
+        self._pins = state.pins
+        self._facts = facts
+        self._on_pins_changed = on_pins_changed
+
+    @property
+    def locked(self) -> bool:
+        """Whether this server has to stay locked."""
+        return is_locked(self._facts.told)
+
+    @property
+    def generation(self) -> int:
+        """The newest document whose orders were looked at; 0 for none."""
+        return int(self._facts.told.get(GENERATION, 0))
+
+    async def obey(self, document: ConfigDesired) -> None:
+        """Take the orders of *document*, each once.
+
+        Raises LockOrdered, StorageFull, OSError: what was answered until then is answered.
+        """
+        await self.finish()  # a full disk may have come between, not only a crash
+        for order in pending(document, self._facts.told):
+            await self._take(order, document)
+        gone = forgotten(document, self._facts.told)
+        if gone or document.generation != self.generation:
+            newest = {GENERATION: str(document.generation)}
+            await self._facts.tell(remember=newest, forget=gone)
+
+    async def finish(self) -> None:
+        """Do and answer what was begun when the last process ended. Raises as `obey`."""
+        begun = self._facts.told.get(BEGUN)
+        if begun is not None:
+            await self._finish(Order.model_validate_json(begun))
+
+    async def _take(self, order: Order, document: ConfigDesired) -> None:
+        verdict = decide(order, self._standing(document))
+        number = {LAST_N: str(order.n)} if verdict.counted else {}
+        if verdict.refused is not None:
+            await self._answer(order, refused=verdict.refused, remember=number)
+            return
+        kind = known_kind(order)
+        locks = kind is OrderKind.LOCK and not self.locked
+        if not locks and kind not in _ABOUT_PINS:
+            await self._answer(order, remember=number)
+            return
+        number[BEGUN] = order.model_dump_json()
+        if locks:
+            number[LOCKED] = order.order_id
+        await self._facts.tell(remember=number)
+        if locks:
+            _log.warning("lock_ordered", order=order.order_id)
+            raise LockOrdered
+        await self._finish(order)
+
+    async def _finish(self, order: Order) -> None:
+        kind, more, remember = known_kind(order), [], {}
+        if kind in _ABOUT_PINS:
+            try:
+                pins = await asyncio.to_thread(change_pins, self._pins, self._change(order))
+            except Refused as refusal:  # the console was used meanwhile
+                await self._answer(order, refused=refusal.reason, forget=[BEGUN])
+                return
+            value = ",".join(pins.pinned)
+            if self._facts.told.get("pins") != value:
+                more.append(partial(PinsChanged, pinned=pins.pinned))
+                remember["pins"] = value
+        await self._answer(order, *more, remember=remember, forget=[BEGUN])
+        if more:
+            self._on_pins_changed()
+
+    def _change(self, order: Order) -> Callable[[Pins], Pins]:
+        kind = OrderKind(order.kind)
+        return lambda pins: pins_after(kind, order.argument or "", pins)
+
+    async def _answer(
+        self,
+        order: Order,
+        *more: Draft,
+        refused: str | None = None,
+        remember: dict[str, str] | None = None,
+        forget: list[str] | None = None,
+    ) -> None:
+        """Tell what became of *order*, with its effect, all or nothing."""
+        adds, takes = ({}, []) if refused else effect(order)
+        memory = {**(remember or {}), **adds, answered_key(order): refused or APPLIED}
+        answer = partial(
+            OrderAnswered,
+            order_id=order.order_id,
+            order_n=order.n,
+            kind=order.kind,
+            slot_id=order.slot_id,
+            outcome="refused" if refused else "applied",
+            reason=refused,
+            last_n=last_n({**self._facts.told, **memory}),
+        )
+        gone = [*(forget or []), *takes]
+        await self._facts.tell(answer, *more, remember=memory, forget=gone)
+        _log.warning("order_answered", order=order.order_id, kind=order.kind, refused=refused)
+
+    def _standing(self, document: ConfigDesired) -> Standing:
+        told = self._facts.told
+        return Standing(
+            me=self._me,
+            pins=self._read_pins(),
+            platform_key=self._platform_key,
+            last_n=last_n(told),
+            slots={slot.slot_id for slot in document.slots} | stopped(told),
+            now=time.time(),
+        )
+
+    def _read_pins(self) -> Pins:
+        try:
+            return read_pins(self._pins)
+        except Refused as error:  # then nobody is obeyed until it is mended
+            _log.warning("pins_unreadable", error=str(error))
+            return Pins()

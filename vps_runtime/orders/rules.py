@@ -1,0 +1,180 @@
+"""Whether an order is obeyed, and what is remembered of orders. Pure.
+
+Left to others: reading the document that carries them, the effects, telling the answer. A refusal
+here changes nothing but the memory.
+
+Keys of the memory (`Facts.told`):
+
+    orders-last-n        the highest number taken from an authentic order
+    orders-generation    the newest document whose orders were looked at
+    order/<order id>     `applied`, or why it was refused; kept while a document carries the order
+    order-begun          an order that is taken and not yet answered, as JSON
+    locked               the id of the order that locked this server
+    stopped/<slot>       the id of the order that stopped it
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from bus_schemas.errors import Refused
+from bus_schemas.events.config import ConfigDesired, Order
+from bus_schemas.keys import owner_fingerprint
+from bus_schemas.orders import PLATFORM_KINDS, Addressee, OrderKind, check_order, known_kind
+from vps_runtime.enrolment.pins import Pins
+
+MAX_GAP: Final = 1000
+"""How far a number may jump: an order of number 2**53 would be the last one ever obeyed."""
+
+LAST_N: Final = "orders-last-n"
+GENERATION: Final = "orders-generation"
+BEGUN: Final = "order-begun"
+LOCKED: Final = "locked"
+APPLIED: Final = "applied"
+
+_ANSWERED = "order/"
+_STOPPED = "stopped/"
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an order is held against."""
+
+    me: Addressee
+    pins: Pins
+    """The owner keys that this server obeys."""
+    platform_key: bytes | None
+    """The platform's order key, pinned at the join; None where there was none yet."""
+    last_n: int
+    slots: Collection[str]
+    """Slots that the document lists or that are stopped."""
+    now: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is answered, and whether the order's number is used up by it."""
+
+    refused: str | None
+    """The reason; None if the order is obeyed."""
+    counted: bool
+    """Only an authentic order's: else anybody could use up the numbers."""
+
+
+def decide(order: Order, standing: Standing) -> Verdict:
+    """Say whether *order* is obeyed.
+
+    Reasons: `owner_key_not_pinned`, `not_for_the_platform`, `bad_order`, `bad_signature`,
+    `replayed`, `n_jump`; and of an authentic one `expired`, `unknown_kind`, `unknown_slot`,
+    `last_pin`, `too_many_pins`.
+    """
+    try:
+        _check_authority(order, standing)
+        check_order(order, standing.me)
+        _check_number(order, standing.last_n)
+    except Refused as refusal:
+        return Verdict(refusal.reason, counted=False)
+    try:
+        _check_content(order, standing)
+    except Refused as refusal:
+        return Verdict(refusal.reason, counted=True)
+    return Verdict(None, counted=True)
+
+
+def _check_authority(order: Order, standing: Standing) -> None:
+    if owner_fingerprint(order.signer) in standing.pins.pinned:
+        return
+    if order.signer != standing.platform_key:
+        raise Refused("owner_key_not_pinned")
+    # A platform that could trust or unlock could pin a key of its own and read on.
+    if order.kind not in PLATFORM_KINDS:
+        raise Refused("not_for_the_platform")
+
+
+def _check_number(order: Order, last_n: int) -> None:
+    if order.n <= last_n:
+        raise Refused("replayed")
+    if order.n > last_n + MAX_GAP:
+        raise Refused("n_jump")
+
+
+def _check_content(order: Order, standing: Standing) -> None:
+    if standing.now > order.not_after.timestamp():
+        raise Refused("expired")
+    kind = known_kind(order)
+    if kind is None:
+        raise Refused("unknown_kind")
+    if order.slot_id is not None and order.slot_id not in standing.slots:
+        raise Refused("unknown_slot")
+    pins_after(kind, order.argument or "", standing.pins)
+
+
+def pins_after(kind: OrderKind, fingerprint: str, pins: Pins) -> Pins:
+    """Return the pins once an order of *kind* about *fingerprint* is obeyed; twice is as once.
+
+    Raises Refused: `too_many_pins`, or `last_pin`, since nobody could give this server an order
+    any more: its console alone may take away the last one.
+    """
+    if kind is OrderKind.TRUST:
+        return pins.with_key(fingerprint)
+    if kind is OrderKind.DISTRUST and fingerprint in pins.pinned:
+        if len(pins.pinned) == 1:
+            raise Refused("last_pin", "the last owner key can be removed on the console only")
+        return pins.without_key(fingerprint)
+    return pins
+
+
+def pending(document: ConfigDesired, told: Mapping[str, str]) -> list[Order]:
+    """Return the orders of *document* that are not answered, in the order of their numbers."""
+    waiting = [order for order in document.orders if answered_key(order) not in told]
+    return sorted(waiting, key=lambda order: order.n)
+
+
+def forgotten(document: ConfigDesired, told: Mapping[str, str]) -> list[str]:
+    """Return the keys of answers whose order has left *document*: its number refuses it now."""
+    carried = {answered_key(order) for order in document.orders}
+    return [key for key in told if key.startswith(_ANSWERED) and key not in carried]
+
+
+def answered_key(order: Order) -> str:
+    """Return where the memory keeps that *order* was answered."""
+    return f"{_ANSWERED}{order.order_id}"
+
+
+def effect(order: Order) -> tuple[dict[str, str], list[str]]:
+    """Return what obeying *order* adds to the memory, and what it takes out of it."""
+    stop = f"{_STOPPED}{order.slot_id}"
+    changes: dict[str, tuple[dict[str, str], list[str]]] = {
+        OrderKind.LOCK: ({LOCKED: order.order_id}, []),
+        OrderKind.UNLOCK: ({}, [LOCKED]),
+        OrderKind.STOP_SLOT: ({stop: order.order_id}, []),
+        OrderKind.RESUME_SLOT: ({}, [stop]),
+    }
+    return changes.get(order.kind, ({}, []))
+
+
+def last_n(told: Mapping[str, str]) -> int:
+    """Return the highest number taken from an authentic order; 0 for none."""
+    return int(told.get(LAST_N, 0))
+
+
+def is_locked(told: Mapping[str, str]) -> bool:
+    """Whether an order keeps this server locked."""
+    return LOCKED in told
+
+
+def stopped(told: Mapping[str, str]) -> frozenset[str]:
+    """Return the slots that an order stopped."""
+    return frozenset(key.removeprefix(_STOPPED) for key in told if key.startswith(_STOPPED))
+
+
+def usable(current: Mapping[str, _T], told: Mapping[str, str]) -> Mapping[str, _T]:
+    """Return the held credentials, by slot, that may be used now: none of a stopped slot.
+
+    Whoever is about to use a credential asks here, each time.
+    """
+    forbidden = current if is_locked(told) else stopped(told)
+    return {slot: held for slot, held in current.items() if slot not in forbidden}

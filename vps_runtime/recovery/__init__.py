@@ -1,0 +1,1 @@
+"""The recovery code: made and used on the console, while the agent is stopped."""
