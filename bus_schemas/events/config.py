@@ -83,6 +83,8 @@ class ConfigDesired(Event):
     """Every slot that should hold a credential; one that is not listed should be empty."""
     orders: Annotated[tuple[Order, ...], Field(max_length=64)] = ()
     """Signed instructions still in force, the newest last."""
+    highest_n: CounterFromZero | None = None
+    """Highest `n` of all orders that were ever in it; a server has taken none above. None: none."""
 
 
 class ConfigRequested(Event):

@@ -119,6 +119,8 @@ class RatchetAdvanced(Event):
     """`issued_at` of the last approval; an older one is a replay."""
     recovered_until: CounterFromZero | None = None
     """End of the recovery window in which this server came with a higher generation."""
+    mac: Key32 | None = None
+    """The evaluator's own, over all other fields (`ratchet_mac`); without it a state is forged."""
 
 
 class OwnerKeyRegistered(Event):

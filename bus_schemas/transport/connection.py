@@ -10,8 +10,7 @@ import base64
 import contextlib
 import logging
 import ssl
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import nats.errors
@@ -31,6 +30,7 @@ from bus_schemas.transport.nats_manners import (
     jittered,
     shut,
 )
+from bus_schemas.transport.retiring import Retiring
 from bus_schemas.transport.target import (
     BusDenied,
     BusTarget,
@@ -44,8 +44,6 @@ _log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS = 10
 _FLUSH_SECONDS = 5
-_LAST_ANSWERS_SECONDS = 10
-"""How long a client whose successor is there waits for answers that are on their way to it."""
 
 Listener = Callable[[Msg], Awaitable[None]]
 _T = TypeVar("_T")
@@ -72,9 +70,7 @@ class Bus:
         self._credentials = credentials
         self._client: Client | None = None
         self._building = asyncio.Lock()
-        self._asking: Counter[Client] = Counter()
-        self._answered = asyncio.Event()
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring = Retiring()
         self._listeners: list[tuple[str, str, Listener]] = []
         self._ready = asyncio.Event()
         self._lost = asyncio.Event()
@@ -119,8 +115,7 @@ class Bus:
             await asyncio.wait({self._rebuilding})
         client, self._client = self._client, None
         self._became_lost()
-        self._answered.set()  # whoever retires waits no longer
-        await asyncio.gather(*self._retiring)
+        await self._retiring.close()
         if client:
             await shut(client)
 
@@ -135,7 +130,7 @@ class Bus:
             async with asyncio.timeout(wait):
                 client = await self.client()
                 asking = client.request(subject, payload, timeout=wait, headers=headers)
-                with self._in_flight(client):
+                with self._retiring.in_flight(client):
                     return await self.while_connected(asking)
         except (TimeoutError, nats.errors.Error, ConnectionError, OSError) as error:
             raise BusUnavailable(f"no answer on {subject}: {type(error).__name__}") from error
@@ -190,30 +185,7 @@ class Bus:
                 await shut(client)
                 return
             await self._adopt(client)
-        retiring = asyncio.create_task(self._retire(old), name=f"bus {self.name} retiring")
-        self._retiring.add(retiring)
-        retiring.add_done_callback(self._retiring.discard)
-
-    async def _retire(self, client: Client) -> None:
-        """Close *client* once nobody waits for an answer that comes to it."""
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_ANSWERS_SECONDS):
-                    while self._asking[client] and not self._closing:
-                        self._answered.clear()
-                        await self._answered.wait()
-        finally:
-            del self._asking[client]
-            await shut(client)
-
-    @contextlib.contextmanager
-    def _in_flight(self, client: Client) -> Iterator[None]:
-        self._asking[client] += 1
-        try:
-            yield
-        finally:
-            self._asking[client] -= 1
-            self._answered.set()
+        self._retiring.retire(old)
 
     async def _build(self) -> Client:
         if not self._target.url.startswith("tls://"):

@@ -42,6 +42,17 @@ class SturdyClient(Client):
         context: ssl.SSLContext = self.options["tls"]
         return context
 
+    async def hang_up(self) -> None:
+        """Close the socket, whatever nats-py believes.
+
+        It closes a client whose token is refused by itself; cancelled in that, it takes the client
+        for closed and leaves the socket open.
+        """
+        if self._transport is not None:
+            self._transport.close()  # type: ignore[no-untyped-call]
+            with contextlib.suppress(OSError):
+                await self._transport.wait_closed()  # type: ignore[no-untyped-call]
+
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         try:
             return await super()._process_headers(headers)
@@ -98,3 +109,5 @@ async def _drain_and_close(client: Client) -> None:
             await client.drain()
     with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
         await client.close()
+    if isinstance(client, SturdyClient):
+        await client.hang_up()

@@ -110,4 +110,5 @@ def _next(
         generation=current.generation + 1 if current else 1,
         slots=tuple(sorted((*others, wanted), key=lambda s: s.slot_id)),
         orders=current.orders if current else (),
+        highest_n=current.highest_n if current else None,
     )

@@ -10,6 +10,7 @@ from typing import Final
 
 from bus_schemas.codec import decode
 from bus_schemas.errors import ByokError, ContractError, ReaderMustStop
+from bus_schemas.events.fingerprint import FINGERPRINT
 from bus_schemas.finding import Finding, Grade, clock_finding
 from bus_schemas.flows import Role
 from bus_schemas.requests import EVALUATE, TOKEN
@@ -27,6 +28,7 @@ from platform_handlers.doctor import databases, rules
 from platform_handlers.provisioning.service import system_bus
 
 _ANSWER_SECONDS: Final = 3.0
+_UNKNOWN: Final = b'{"type": "byok.doctor.asked.v1", "source": "/servers/doctor"}'
 _REPORTS = 10_000
 """Health reports that are looked at, at most."""
 
@@ -160,9 +162,10 @@ async def server_clocks(bus: Bus) -> list[Finding]:
 
 
 async def answers(installation: Installation, target: BusTarget) -> list[Finding]:
-    """Judge whether the issuer and the evaluator answer, asked the way a server asks.
+    """Judge whether issuer, evaluator and intake answer, asked the way a server asks.
 
-    Under an id that was never issued: both refuse it, and nothing is noted.
+    Under an id that was never issued: all refuse it, and nothing is noted. The intake is asked with
+    a type that no build knows, which it stores at no time.
     """
     name = f"doctor-{secrets.token_hex(8)}"
     credentials = user_credentials(installation, Role.SERVER, name, now=int(time.time()))
@@ -176,15 +179,16 @@ async def answers(installation: Installation, target: BusTarget) -> list[Finding
         asking = (
             _answer(bus, TOKEN.fill(asker), "issuer", "byok platform run"),
             _answer(bus, EVALUATE.fill(asker), "evaluator", "byok evaluator run"),
+            _answer(bus, FINGERPRINT.fill(asker), "intake", "byok platform run", _UNKNOWN),
         )
         return [*await asyncio.gather(*asking)]
     finally:
         await bus.close()
 
 
-async def _answer(bus: Bus, subject: str, who: str, command: str) -> Finding:
+async def _answer(bus: Bus, subject: str, who: str, command: str, body: bytes = b"{}") -> Finding:
     try:
-        await bus.request(subject, b"{}", wait=_ANSWER_SECONDS)
+        await bus.request(subject, body, wait=_ANSWER_SECONDS)
     except BusUnavailable:
         return rules.answer_finding(who, command, answered=False)
     return rules.answer_finding(who, command, answered=True)

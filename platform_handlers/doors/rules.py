@@ -2,7 +2,7 @@
 
 Asked before anything is done for a request, in particular before any cryptography. Keys are the
 subjects requests came on: NATS vouches for them, so a server can empty no bucket but its own, and
-there are no more buckets than servers. They live in memory: a restart fills them.
+there are no more buckets than servers and join tokens. They live in memory: a restart fills them.
 """
 
 from collections import Counter

@@ -26,6 +26,7 @@ from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.evaluator.approvals import Approvals
 from platform_handlers.evaluator.handler import Evaluator, EvaluatorSecrets
 from platform_handlers.evaluator.keys import FIRST_EPOCH, EpochKey, KeyStore
+from platform_handlers.evaluator.ratchet import Ratchets
 from platform_handlers.evaluator.servers import FILE_NAME, ServerStore
 
 _log = structlog.get_logger(__name__)
@@ -62,7 +63,8 @@ async def run_evaluator(
                 tasks.create_task(watched(name, work, within=_STUCK_SECONDS, needs=bus))
             await reader.caught_up()  # before that a revoked server might still look active
             await told.destroy_outlived_keys()
-            await Approvals(bus, servers, pump).listen()
+            ratchets = Ratchets(bus, own.ratchet_key, servers)
+            await Approvals(bus, ratchets, servers, pump).listen()
             await evaluator.listen()
             _log.info("evaluator_ready")
             ready()
@@ -90,7 +92,7 @@ class _Told:
         await self._servers.apply(batch)
         if any(isinstance(fact.envelope.data, ServerReenrolled) for fact in batch.facts):
             await self.destroy_outlived_keys()
-        await self._evaluator.heard_news()
+        await self._evaluator.roster.heard_news()
         self._pump.wake()
 
     async def destroy_outlived_keys(self) -> None:

@@ -13,20 +13,23 @@ from bus_schemas.requests import APPROVE
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.outbox import OutboxPump
 from platform_handlers.evaluator import rules
-from platform_handlers.evaluator.ratchet import Found, advance
+from platform_handlers.evaluator.handler import QUEUE
+from platform_handlers.evaluator.ratchet import Found, Ratchets
 from platform_handlers.evaluator.servers import ServerStore, require_active
 
 _log = structlog.get_logger(__name__)
 
-QUEUE = "evaluator"
 _INBOX = "_INBOX."
 
 
 class Approvals:
     """One evaluator process's share of them. *bus* has role EVALUATOR."""
 
-    def __init__(self, bus: Bus, servers: ServerStore, pump: OutboxPump) -> None:
+    def __init__(
+        self, bus: Bus, ratchets: Ratchets, servers: ServerStore, pump: OutboxPump
+    ) -> None:
         self._bus = bus
+        self._ratchets = ratchets
         self._servers = servers
         self._pump = pump
 
@@ -54,7 +57,7 @@ class Approvals:
         def decide(found: Found) -> RatchetAdvanced:
             return rules.approve(rules.current(found.state, about), approval, about)
 
-        await advance(self._bus, server_id, decide)
+        await self._ratchets.advance(server_id, about, decide)
         # Also on a repeat: the first time it may not have come so far.
         fact = UnlockApproved(server_id=server_id, signer=approval.public_key)
         await self._servers.tell(fact)

@@ -40,6 +40,9 @@ def recover(settings: Settings, until: str) -> None:
 
     For a ratchet that was restored from a backup. In that time an older copy of a disk may be
     believed as well, if it asks before its server does: keep T short, and start the servers anew.
+
+    A state that is not the evaluator's own (`ratchet_forged`) is never believed: it goes on from
+    the last one that it stored.
     """
     end = _instant(until)
     asyncio.run(_recover(settings, int(end.timestamp())))

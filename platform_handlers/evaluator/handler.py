@@ -8,7 +8,6 @@ was stored without an answer is one that the server's next request fits.
 """
 
 import asyncio
-import contextlib
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -42,30 +41,30 @@ from bus_schemas.evaluation import (
 from bus_schemas.event import Event
 from bus_schemas.events.custody import RatchetAdvanced, UnlockAnswered, UnlockRefused
 from bus_schemas.nonces import check_nonce, nonce, nonce_key
+from bus_schemas.ratchet_mac import FORGED, ratchet_key
 from bus_schemas.requests import EVALUATE
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.outbox import OutboxPump
 from platform_handlers.doors.rules import Allowance, Door
 from platform_handlers.evaluator import rules
 from platform_handlers.evaluator.keys import KeyStore
-from platform_handlers.evaluator.ratchet import Found, advance, read_state
-from platform_handlers.evaluator.servers import KnownServer, ServerStore, require_active
+from platform_handlers.evaluator.ratchet import Found, Ratchets
+from platform_handlers.evaluator.roster import Roster
+from platform_handlers.evaluator.servers import KnownServer, ServerStore
 
 _log = structlog.get_logger(__name__)
 
 QUEUE: Final = "evaluator"
 """Several evaluators on one folder share the work."""
 
-_TELLING = frozenset({"stale_generation", "generation_ahead", "too_many_unlocks"})
+_TELLING = frozenset({"stale_generation", "generation_ahead", "too_many_unlocks", FORGED})
 """Refusals that become facts."""
 
 _TOLD_PER_HOUR = 30
 _HOUR = 3600
 _AT_ONCE = 32
 _EACH_SERVER = Allowance(burst=300, per_second=1, at_once=4)
-"""Requests. A start takes about ten; the rules count unlocks and evaluations besides."""
-_NEWS_SECONDS = 2.0
-"""A server may be faster than the news of its enrolment."""
+"""Requests. A start takes three to five; the rules count unlocks and evaluations besides."""
 
 _R = TypeVar("_R", UnlockRequest, CommitRequest)
 
@@ -82,6 +81,11 @@ class EvaluatorSecrets:
         """The key of the nonces, the same in every process with this sealing key."""
         return nonce_key(self.sealing.private_bytes_raw())
 
+    @cached_property
+    def ratchet_key(self) -> bytes:
+        """The key by which every process with this sealing key knows its states again."""
+        return ratchet_key(self.sealing.private_bytes_raw())
+
 
 class Evaluator:
     """One evaluator process's requests. *bus* has role EVALUATOR."""
@@ -96,12 +100,12 @@ class Evaluator:
     ) -> None:
         self._bus = bus
         self._own = own
+        self._ratchets = Ratchets(bus, own.ratchet_key, servers)
         self._keys = keys
         self._servers = servers
         self._pump = pump
         self._told: defaultdict[str, deque[float]] = defaultdict(deque)
-        self._news = asyncio.Condition()
-        self._doubted: set[str] = set()
+        self.roster = Roster(servers)
         self._door = Door(_EACH_SERVER)
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._working: set[asyncio.Task[None]] = set()
@@ -109,11 +113,6 @@ class Evaluator:
     async def listen(self) -> None:
         """Answer from now on."""
         await self._bus.listen(EVALUATE.wildcard, self._on_request, queue=QUEUE)
-
-    async def heard_news(self) -> None:
-        """Say that the ledger told something: a server that just enrolled may be waiting."""
-        async with self._news:
-            self._news.notify_all()
 
     async def answer(self, subject: str, raw: bytes) -> EvaluatorReply:
         """Return the reply to one request. Raises ByokError when there can be none now."""
@@ -133,18 +132,18 @@ class Evaluator:
         opened = open_request(raw, self._own.sealing)
         if opened.server_id != server_id:  # NATS vouches for the subject, not for the body
             raise Refused("wrong_server", f"{server_id} sent a request of {opened.server_id}")
-        server = await self._active(server_id)
+        server = await self.roster.active(server_id)
         try:
             check_request_signature(opened, server.identity_key)
         except Refused:  # another machine may have become this server just now
-            server = await self._news_of(server)
+            server = await self.roster.newer(server)
             check_request_signature(opened, server.identity_key)
         return server, opened.request
 
     async def _serve(self, server: KnownServer, request: EvaluatorRequest) -> EvaluatorReply:
         """Serve a request whose signature was checked."""
         if isinstance(request, ChallengeRequest):
-            return ChallengeReply(nonce=await self._fresh_nonce(server.server_id))
+            return ChallengeReply(nonce=await self._fresh_nonce(server))
         if isinstance(request, KeysRequest):
             return await self._public_keys(server)
         if isinstance(request, UnlockRequest):
@@ -162,7 +161,7 @@ class Evaluator:
             unlock_public_key=key.public_key,
             fingerprint_public_keys={e.epoch: e.key.public_key for e in epochs},
             current_epoch=epochs[-1].epoch,
-            nonce=await self._fresh_nonce(server.server_id),
+            nonce=await self._fresh_nonce(server),
         )
 
     async def _unlock(self, server: KnownServer, request: UnlockRequest) -> EvaluationReply:
@@ -188,7 +187,7 @@ class Evaluator:
         epochs = {e.epoch: e.key for e in await self._keys.epochs()}
         if request.epoch not in epochs:
             raise Refused("unknown_epoch", f"no key of epoch {request.epoch} is in use")
-        found = await read_state(self._bus, server.server_id)
+        found = await self._ratchets.read(server.server_id, await self._about(server))
         check_nonce(self._own.nonce_key, server.server_id, found.sequence, request.nonce)
         await self._servers.spend(server.server_id, len(request.blinded), now=int(time.time()))
         evaluation = epochs[request.epoch].evaluate(request.blinded)
@@ -201,55 +200,24 @@ class Evaluator:
         rule: Callable[[RatchetAdvanced, _R, rules.Circumstances], RatchetAdvanced],
     ) -> Found:
         """Store what *rule* makes of the state and *request*, if its nonce is that state's."""
-        about = await self._servers.circumstances(server, now=int(time.time()))
+        about = await self._about(server)
 
         def decide(found: Found) -> RatchetAdvanced:
             # Here and not before: whatever was stored in between has made the nonce stale.
             check_nonce(self._own.nonce_key, server.server_id, found.sequence, request.nonce)
             return rule(rules.current(found.state, about), request, about)
 
-        return await advance(self._bus, server.server_id, decide)
+        return await self._ratchets.advance(server.server_id, about, decide)
+
+    async def _about(self, server: KnownServer) -> rules.Circumstances:
+        return await self._servers.circumstances(server, now=int(time.time()))
 
     def _nonce(self, server: KnownServer, found: Found) -> bytes:
         return nonce(self._own.nonce_key, server.server_id, found.sequence)
 
-    async def _fresh_nonce(self, server_id: str) -> bytes:
-        found = await read_state(self._bus, server_id)
-        return nonce(self._own.nonce_key, server_id, found.sequence)
-
-    async def _active(self, server_id: str) -> KnownServer:
-        """Return an active server, waiting a moment for the news of its enrolment."""
-        known = await self._servers.server(server_id)
-        if known is None:
-            known = await self._heard_of(server_id, 1)
-        return require_active(server_id, known)
-
-    async def _news_of(self, server: KnownServer) -> KnownServer:
-        """Return *server* as it is after a moment, in which it may have been enrolled again.
-
-        One at a time waits so for a server: badly signed requests must not take all the room.
-        """
-        server_id = server.server_id
-        if server_id in self._doubted:
-            return server
-        self._doubted.add(server_id)
-        try:
-            known = await self._heard_of(server_id, server.enrolment + 1)
-        finally:
-            self._doubted.discard(server_id)
-        return require_active(server_id, known)
-
-    async def _heard_of(self, server_id: str, enrolment: int) -> KnownServer | None:
-        """Return the server, waiting a moment for the news of that *enrolment*."""
-        known = None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_NEWS_SECONDS), self._news:
-                while True:
-                    known = await self._servers.server(server_id)
-                    if known is not None and known.enrolment >= enrolment:
-                        break
-                    await self._news.wait()
-        return known
+    async def _fresh_nonce(self, server: KnownServer) -> bytes:
+        found = await self._ratchets.read(server.server_id, await self._about(server))
+        return self._nonce(server, found)
 
     async def _tell_refusal(self, server_id: str, reason: str) -> None:
         """Tell of a refusal, up to a number an hour: a stolen key must not flood the ledger."""

@@ -14,6 +14,7 @@ from bus_schemas.errors import Refused
 from bus_schemas.evaluation import CommitRequest, UnlockRequest
 from bus_schemas.events import RatchetAdvanced
 from bus_schemas.keys import owner_fingerprint
+from bus_schemas.ratchet_mac import FORGED
 from bus_schemas.unlock import unlock_check
 
 UNLOCKS_PER_HOUR: Final = 30
@@ -54,6 +55,24 @@ def incarnation_of(state: RatchetAdvanced) -> int:
 def next_incarnation(state: RatchetAdvanced, told: int) -> int:
     """Return the number of the start that comes; *told* is the highest the ledger tells of."""
     return max(incarnation_of(state), told) + 1
+
+
+def instead(
+    server_id: str, remembered: RatchetAdvanced | None, about: Circumstances
+) -> RatchetAdvanced:
+    """Return what a recovery window puts in place of a stored state that is not the evaluator's.
+
+    That is the last one it *remembered* in its folder, else a first one. Nothing is believed of
+    what is stored: who forged it may be waiting for the window. An approval from before is void,
+    since it may have been used. Raises Refused(`ratchet_forged`).
+    """
+    if about.now >= about.recover_until:
+        detail = f"the stored state of {server_id} is not the evaluator's; see the runbook"
+        raise Refused(FORGED, detail)
+    state = remembered or first_state(server_id).model_copy(
+        update={"incarnation": about.incarnation}
+    )
+    return state.model_copy(update={"approved_code": None, "approved_at": about.now})
 
 
 def current(state: RatchetAdvanced, about: Circumstances) -> RatchetAdvanced:
@@ -145,12 +164,15 @@ def _where_it_stands(
 ) -> RatchetAdvanced:
     """Return the state moved to the generation of the disk that asks, if that disk may ask."""
     g, check = request.g, unlock_check(request.preimage)
-    if g == state.committed + 1 and check == state.pending_check:
+    # An own state, and the ledger tells of later commits: it was put back. Who fits it is old.
+    lost = about.incarnation - incarnation_of(state)
+    if g == state.committed + 1 and check == state.pending_check and lost <= 1:
         return _committed(state, about)  # it is on the disk; only the commit got lost
     if g == state.committed and state.committed_check is None:
         return state  # no root key exists yet that a copy could open: anything fits
     if (
         g == state.committed
+        and lost <= 0
         and check == state.committed_check
         # A start was begun: the disk that began it has the next share, an older copy has not.
         and state.pending_check in {None, unlock_check(request.next_preimage)}
@@ -171,7 +193,7 @@ def _let_in(
         "committed_check": check,
         "pending_check": None,
         # Commits that we lost count too: what the server said after them must stay older.
-        "incarnation": incarnation_of(state) + max(0, g - state.committed),
+        "incarnation": max(incarnation_of(state) + max(0, g - state.committed), about.incarnation),
     }
     if g > state.committed + LONGEST_LEAP:
         return None

@@ -15,6 +15,7 @@ from bus_schemas.errors import Refused
 from bus_schemas.event import Event
 from bus_schemas.events import (
     MessageParked,
+    RatchetAdvanced,
     ServerDeprovisioned,
     ServerProvisioned,
     ServerReenrolled,
@@ -51,6 +52,10 @@ CREATE TABLE IF NOT EXISTS evaluations (
     server_id TEXT PRIMARY KEY,
     day INTEGER NOT NULL,
     spent INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS ratchets (
+    server_id TEXT PRIMARY KEY,
+    state TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS recovery (
     only INTEGER PRIMARY KEY CHECK (only = 1),
@@ -153,6 +158,20 @@ class ServerStore:
         """Open a recovery window to *until* (Unix seconds), in place of the one before."""
         async with transaction(self.database):
             await self.database.execute("INSERT OR REPLACE INTO recovery VALUES (1, ?)", (until,))
+
+    async def remember(self, state: RatchetAdvanced) -> None:
+        """Keep a state that was stored on the bus, for the day when another lies in its place."""
+        async with transaction(self.database):
+            await self.database.execute(
+                "INSERT OR REPLACE INTO ratchets VALUES (?, ?)",
+                (state.server_id, state.model_dump_json(exclude_none=True)),
+            )
+
+    async def remembered(self, server_id: str) -> RatchetAdvanced | None:
+        """Return the state that was last stored, None if this folder knows of none."""
+        query = "SELECT state FROM ratchets WHERE server_id = ?"
+        row = await fetch_one(self.database, query, (server_id,))
+        return RatchetAdvanced.model_validate_json(row[0]) if row else None
 
     async def tell(self, event: Event) -> None:
         """Put a fact into the outbox. Raises StorageFull."""

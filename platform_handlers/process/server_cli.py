@@ -55,4 +55,6 @@ async def _lock(settings: Settings, server_id: str, wait: float) -> str:
         receipt = await lock_server(installation, settings.target(), to, wait_seconds=wait)
     except (ByokError, OSError) as error:
         return f"{server_id} was not ordered to lock itself: {error}"
+    except Exception as error:  # noqa: BLE001 (what it made us stumble over must not keep it in)
+        return f"{server_id} was not ordered to lock itself: {type(error).__name__}, a bug of ours"
     return receipt.line()

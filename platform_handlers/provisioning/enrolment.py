@@ -13,6 +13,7 @@ from platform_handlers.provisioning.records import (
     ServerRecord,
     ServerState,
     check_joinable,
+    joiner_name,
     secret_hash,
 )
 from platform_handlers.provisioning.registry import Registry
@@ -31,6 +32,8 @@ class Enrolment:
     identity_key: bytes
     source: str
     """Address of the machine, as the bus saw it."""
+    joiner: str
+    """Name of the NATS user that asks (`joiner_name`), as the bus vouches for it."""
 
     def __repr__(self) -> str:
         return f"Enrolment({self.server_id} from {self.source})"
@@ -117,11 +120,10 @@ class Enrolments:
         return [JoinAttempt(*row) for row in rows]
 
     async def _note(self, wish: Enrolment, outcome: str) -> None:
-        """Leave a trace, for `byok server show`; of an id that nobody issued there is none."""
+        """Leave a trace, for `byok server show`."""
         await self._database.execute(
-            "INSERT INTO join_attempts (server_id, at, source, outcome)"
-            " SELECT server_id, ?, ?, ? FROM servers WHERE server_id = ?",
-            (self._registry.now(), wish.source, outcome, wish.server_id),
+            "INSERT INTO join_attempts (server_id, at, source, outcome) VALUES (?, ?, ?, ?)",
+            (wish.server_id, self._registry.now(), wish.source, outcome),
         )
         await self._database.execute(
             "DELETE FROM join_attempts WHERE position IN (SELECT position FROM join_attempts"
@@ -131,7 +133,16 @@ class Enrolments:
         )
 
     async def _note_refusal(self, wish: Enrolment, reason: str) -> None:
+        """Leave a trace at the server whose token was used, and at no other.
+
+        Else the holder of any token could write what it likes into another server's attempts, and
+        push out the true ones.
+        """
         async with transaction(self._database):
+            query = "SELECT join_hash FROM servers WHERE server_id = ?"
+            row = await fetch_one(self._database, query, (wish.server_id,))
+            if row is None or joiner_name(row[0]) != wish.joiner:
+                return
             await self._note(wish, reason)
             await self._database.execute(
                 "UPDATE servers SET join_tried_at = ?, join_tried_from = ? WHERE server_id = ?",

@@ -7,6 +7,7 @@ use it.
 
 import json
 import time
+from collections.abc import Awaitable, Callable
 
 import structlog
 from nats.aio.msg import Msg
@@ -42,6 +43,9 @@ _QUEUE = "issuer"
 _EACH_SERVER = Allowance(burst=120, per_second=0.1, at_once=4)
 """Renewals. A server asks about once in three quarters of an hour, and at each start."""
 
+_EACH_JOINER = Allowance(burst=30, per_second=0.1, at_once=4)
+"""Enrolments with one join token, which is good for one; a machine without an answer asks again."""
+
 
 class Issuer:
     """Answers `byok.v1.enrol.*` and `byok.v1.token.*` from the registry."""
@@ -61,15 +65,16 @@ class Issuer:
         self._mint = mint
         self._pump = pump
         self._orders_key = orders_key
-        self._door = Door(_EACH_SERVER)
+        self._renewing = Door(_EACH_SERVER)
+        self._joining = Door(_EACH_JOINER)
 
     async def listen(self, bus: Bus) -> None:
         """Answer from now on, on *bus* (role ISSUER)."""
         await bus.listen(ENROL.wildcard, self._on_enrol, queue=_QUEUE)
         await bus.listen(TOKEN.wildcard, self._on_token, queue=_QUEUE)
 
-    async def enrol(self, raw: bytes, source: str) -> EnrolReply:
-        """Enrol a server. Raises ContractError(`malformed`) and the registry's Refused."""
+    async def enrol(self, raw: bytes, source: str, joiner: str) -> EnrolReply:
+        """Enrol a server; *joiner* is who asks, by its subject. Raises ContractError(`malformed`) and the registry's Refused."""
         try:
             request = EnrolRequest.model_validate_json(raw)
         except ValidationError as error:
@@ -81,6 +86,7 @@ class Issuer:
                 request.nkey,
                 request.identity_key,
                 source,
+                joiner,
             )
             record = await self._enrolments.enrol(wish)
             self._pump.wake()
@@ -117,8 +123,15 @@ class Issuer:
         return self._mint.tokens(record.server_id, record.nkey or "", now=self._registry.now())
 
     async def _on_enrol(self, message: Msg) -> None:
+        await _let_in(self._joining, message, self._answer_enrolment)
+
+    async def _on_token(self, message: Msg) -> None:
+        await _let_in(self._renewing, message, self._answer_token)
+
+    async def _answer_enrolment(self, message: Msg) -> None:
         try:
-            reply: Contract = await self.enrol(message.data, source_of(message))
+            joiner = ENROL.parse(message.subject)["joiner"]
+            reply: Contract = await self.enrol(message.data, source_of(message), joiner)
         except (Refused, ContractError) as error:
             _log.warning("enrolment_refused", reason=error.reason, source=source_of(message))
             reply = RefusedReply(refused=error.reason, detail=error.detail)
@@ -126,17 +139,6 @@ class Issuer:
             _log.error("enrolment_failed", error=str(error))
             return  # no answer: the machine asks again
         await message.respond(reply.model_dump_json().encode())
-
-    async def _on_token(self, message: Msg) -> None:
-        away = self._door.enter(message.subject, now=time.monotonic())
-        if away is not None:  # no answer, and no signature, for one server's flood
-            if away.worth_telling:
-                _log.warning("turned_away", subject=message.subject, count=away.count)
-            return
-        try:
-            await self._answer_token(message)
-        finally:
-            self._door.leave(message.subject)
 
     async def _answer_token(self, message: Msg) -> None:
         try:
@@ -146,6 +148,18 @@ class Issuer:
             _log.warning("renewal_refused", subject=message.subject, reason=error.reason)
             reply = RefusedReply(refused=error.reason, detail=error.detail)
         await message.respond(reply.model_dump_json().encode())
+
+
+async def _let_in(door: Door, message: Msg, answer: Callable[[Msg], Awaitable[None]]) -> None:
+    away = door.enter(message.subject, now=time.monotonic())
+    if away is not None:  # no answer, and no signature, for one server's or joiner's flood
+        if away.worth_telling:
+            _log.warning("turned_away", subject=message.subject, count=away.count)
+        return
+    try:
+        await answer(message)
+    finally:
+        door.leave(message.subject)
 
 
 def source_of(message: Msg) -> str:

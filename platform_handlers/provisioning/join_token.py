@@ -5,6 +5,7 @@ from pydantic import SecretStr
 
 from bus_schemas.join_token import JoinToken
 from platform_handlers.authority.installation import Installation, read_evaluator_keys
+from platform_handlers.provisioning.records import joiner_name, secret_hash
 from platform_handlers.provisioning.reenrolment import Reenrolments
 from platform_handlers.provisioning.registry import Registry
 from platform_handlers.provisioning.tokens import TokenMint
@@ -41,7 +42,8 @@ def _token(
 ) -> JoinToken:
     owner_id, server_id = ids
     mint = TokenMint.of(installation)
-    credentials = mint.enrolling_credentials(Ed25519PrivateKey.generate(), now=now)
+    name = joiner_name(secret_hash(secret))
+    credentials = mint.enrolling_credentials(Ed25519PrivateKey.generate(), name, now=now)
     return JoinToken(
         url=url,
         ca_pem=installation.ca.read_text("ascii"),

@@ -1,5 +1,6 @@
 """What the registry knows, as values, and the rules a server's record moves by. Pure."""
 
+import base64
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ class JoinUse:
 
 @dataclass(frozen=True)
 class JoinAttempt:
-    """One use of a server's join token, or of one that was not its."""
+    """One use of a server's join token."""
 
     at: int
     """Unix seconds."""
@@ -104,6 +105,16 @@ def secret_hash(secret: str) -> bytes:
     Look-ups go by it, so no secret is ever compared byte by byte.
     """
     return hashlib.sha256(secret.encode()).digest()
+
+
+def joiner_name(join_hash: bytes) -> str:
+    """Return the NATS user's name of whoever holds the join token with that `secret_hash`.
+
+    So a request's subject tells which server its token was issued for. Not the server's own name:
+    a user may listen on the inboxes of its name, and whoever got hold of a used join token must
+    not hear the server's answers.
+    """
+    return "join-" + base64.b32encode(join_hash).decode("ascii").rstrip("=").lower()
 
 
 def check_id(kind: str, value: str) -> str:

@@ -49,13 +49,11 @@ class TokenMint:
             working=mint(self.server, WORKING_SECONDS), door=mint(self.door, DOOR_SECONDS)
         )
 
-    def enrolling_credentials(self, key: Ed25519PrivateKey, *, now: int) -> Credentials:
+    def enrolling_credentials(self, key: Ed25519PrivateKey, name: str, *, now: int) -> Credentials:
         """Return credentials under the throw-away *key* that reach the enrolment only.
 
-        Named by that key and not by the server: a user may listen on the inboxes of its name, and
-        whoever got hold of a used join token must not hear the server's own answers.
+        *name* is the join token's `joiner_name`.
         """
         nkey = public_nkey(key, KeyType.USER)
-        name = f"join-{nkey.lower()}"
         user = UserPlan(name, nkey, self.account, now, expires_at=now + JOIN_SECONDS)
         return Credentials(mint_user(self.enrolling, user), seed_nkey(key, KeyType.USER))

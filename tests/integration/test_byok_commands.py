@@ -17,6 +17,7 @@ from bus_schemas.join_token import PREFIX, JoinToken
 from bus_schemas.keys import server_fingerprint
 from platform_handlers.cli import main
 from platform_handlers.provisioning.enrolment import Enrolment, Enrolments
+from platform_handlers.provisioning.records import joiner_name, secret_hash
 from platform_handlers.provisioning.registry import FILE_NAME, Registry
 from tests.enrolling import Machine
 
@@ -206,7 +207,8 @@ async def enrol(state: Path, token: JoinToken) -> str:
             machine = Machine.new()
             key = machine.identity.public_key().public_bytes_raw()
             secret = token.secret.get_secret_value()
-            wish = Enrolment("acme-1", secret, machine.public_nkey, key, source)
+            joiner = joiner_name(secret_hash(secret))
+            wish = Enrolment("acme-1", secret, machine.public_nkey, key, source, joiner)
             with contextlib.suppress(Refused):
                 record = await Enrolments(registry).enrol(wish)
     assert record.identity_key is not None

@@ -49,10 +49,12 @@ from bus_schemas.transport.jetstream import read_batch, read_last, store
 from bus_schemas.transport.target import BusUnavailable
 from bus_schemas.unlock import unlock_check, unlock_input, unlock_preimage
 from platform_handlers.authority.installation import read_evaluator_keys
-from platform_handlers.evaluator import handler
+from platform_handlers.evaluator import roster
 from platform_handlers.evaluator.app import run_evaluator
 from platform_handlers.evaluator.keys import EPOCH_FILE, KeyStore
-from platform_handlers.evaluator.ratchet import Found, advance
+from platform_handlers.evaluator.ratchet import Found, Ratchets
+from platform_handlers.evaluator.rules import Circumstances
+from platform_handlers.evaluator.servers import FILE_NAME, ServerStore
 from tests.conftest import Platform
 from tests.integration.echo import Echo
 
@@ -236,7 +238,7 @@ async def test_only_the_server_itself_is_served(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither another identity key nor another name, nor one the ledger does not know."""
-    monkeypatch.setattr(handler, "_NEWS_SECONDS", 0.1)
+    monkeypatch.setattr(roster, "_NEWS_SECONDS", 0.1)
     thief = Machine(machine.platform, machine.bus)
     assert await thief.ask(ChallengeRequest()) == RefusalReply(reason="bad_signature")
     borrowed = machine.sealed(ChallengeRequest(), as_server="acme-2")
@@ -266,7 +268,7 @@ async def test_another_machine_may_be_faster_than_the_news_of_it(
     )
     await store(issuer, fresh(reenrolled))
     assert isinstance(await kept, ChallengeReply)
-    monkeypatch.setattr(handler, "_NEWS_SECONDS", 0.1)
+    monkeypatch.setattr(roster, "_NEWS_SECONDS", 0.1)
     assert await machine.ask(ChallengeRequest()) == RefusalReply(reason="bad_signature")
     assert (await new.keys()).unlock_public_key != before
 
@@ -329,14 +331,19 @@ async def test_a_lost_acknowledgement_is_recognised(platform: Platform) -> None:
     """A state that was written although its acknowledgement got lost counts as written."""
     credentials = parse_credentials(platform.installation.credentials(Role.EVALUATOR).read_text())
     bus = await Echo(platform.server.target, "evaluator", lambda: credentials).open()
+    servers = await ServerStore.open(platform.installation.evaluator / FILE_NAME)
 
     def one_on(found: Found) -> RatchetAdvanced:
         return found.state.model_copy(update={"committed": found.state.committed + 1})
 
     try:
-        assert (await advance(bus, SERVER, one_on)).state.committed == 1
-        assert (await advance(bus, SERVER, lambda found: found.state)).state.committed == 1
+        ratchets, about = Ratchets(bus, bytes(32), servers), Circumstances(now=0)
+        assert (await ratchets.advance(SERVER, about, one_on)).state.committed == 1
+        same = await ratchets.advance(SERVER, about, lambda found: found.state)
+        assert same.state.committed == 1
+        assert await servers.remembered(SERVER) == same.state
     finally:
+        await servers.close()
         await bus.close()
 
 

@@ -1,6 +1,7 @@
 """Whatever headers a tenant puts on its messages, nobody else is stopped or misled by them."""
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 from nats.aio.client import Client
@@ -9,8 +10,10 @@ from bus_schemas.codec import encode
 from bus_schemas.events import FingerprintRenewed
 from bus_schemas.flows import Role
 from bus_schemas.requests import EVALUATE
-from bus_schemas.streams import LEDGER
+from bus_schemas.streams import HEALTH, LEDGER
+from bus_schemas.transport import follow as following
 from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.follow import follow
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import read_batch, stream_state
 from tests.conftest import Platform
@@ -46,6 +49,24 @@ async def stored(bus: Bus, count: int) -> None:
     async with asyncio.timeout(10):
         while (await stream_state(bus, LEDGER.name)).last < count:  # noqa: ASYNC110 (no bell)
             await asyncio.sleep(0.01)
+
+
+async def test_no_header_of_a_tenant_halts_or_deafens_those_who_follow_its_reports(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Servers store these themselves, and nats-server tells of each with the headers they sent."""
+    monkeypatch.setattr(following, "_LOOK_ANYWAY_SECONDS", 3600)
+    evil = await platform.bus(Role.SERVER, "evil-1")
+    reader = await platform.bus(Role.HEALTH)
+    async with aclosing(follow(reader, HEALTH, 1)) as batches, asyncio.timeout(20):
+        assert await anext(batches) == []
+        for n, headers in enumerate(HOSTILE.values(), start=1):
+            await send(evil, "byok.v1.health.evil-1", headers, b"{}")
+            while not (batch := await anext(batches)):
+                pass
+            [message] = batch
+            assert (message.sequence, message.subject) == (n, "byok.v1.health.evil-1")
+            assert message.stored_at.startswith("20")
 
 
 async def test_no_header_of_a_tenant_halts_those_who_read_the_ledger(platform: Platform) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from bus_schemas.errors import Refused
 from bus_schemas.events import ServerProvisioned
 from bus_schemas.flows import Role
 from bus_schemas.join_token import JoinToken
-from bus_schemas.requests import EnrolReply, RefusedReply, Tokens
+from bus_schemas.requests import ENROL, EnrolReply, RefusedReply, Tokens
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import Credentials
 from bus_schemas.transport.target import BusUnavailable
@@ -195,6 +196,7 @@ async def test_of_two_machines_with_one_token_one_is_the_server(running: Running
             machine.public_nkey,
             machine.identity.public_key().public_bytes_raw(),
             f"192.0.2.{number}",
+            read_claims(token.jwt).name,
         )
 
     async with await Registry.open(path) as second:
@@ -219,15 +221,48 @@ async def test_attempts_are_kept_and_bounded(running: Running) -> None:
     """Who repeats a refused token for an hour fills no disk and hides no enrolment."""
     token, machine = await running.token(), Machine.new()
     assert isinstance(await running.ask(token, machine.request(token)), EnrolReply)
-    enrolments = Enrolments(running.registry)
+    enrolments, joiner = Enrolments(running.registry), read_claims(token.jwt).name
     for number in range(KEPT_ATTEMPTS + 4):
-        wish = Enrolment("acme-1", "guessed", machine.public_nkey, b"\x01" * 32, f"h{number}")
+        wish = Enrolment(
+            "acme-1", "guessed", machine.public_nkey, b"\x01" * 32, f"h{number}", joiner
+        )
         with pytest.raises(Refused, match="bad_join_secret"):
             await enrolments.enrol(wish)
     first, *rest = await enrolments.attempts("acme-1")
     assert (first.outcome, first.source) == ("enrolled", "127.0.0.1")
     assert [attempt.source for attempt in rest] == [f"h{n}" for n in range(4, KEPT_ATTEMPTS + 4)]
-    unknown = Enrolment("nobody", "guessed", machine.public_nkey, b"\x01" * 32, "h")
+    unknown = Enrolment("nobody", "guessed", machine.public_nkey, b"\x01" * 32, "h", joiner)
     with pytest.raises(Refused, match="bad_join_secret"):
         await enrolments.enrol(unknown)
     assert await enrolments.attempts("nobody") == []
+
+
+async def test_a_join_token_leaves_no_trace_at_another_server(running: Running) -> None:
+    """Its holder could write what it likes into a neighbour's attempts, and push out the true."""
+    victims, own = await running.token(), await running.token(server="acme-2")
+    body = Machine.new().request(victims, secret="guessed")
+    refused = await running.ask(own, body)
+    assert isinstance(refused, RefusedReply)
+    assert refused.refused == "bad_join_secret"
+    assert await Enrolments(running.registry).attempts("acme-1") == []
+    assert (await running.registry.require_server("acme-1")).join.tried_at is None
+    await running.ask(victims, body)
+    [attempt] = await Enrolments(running.registry).attempts("acme-1")
+    assert attempt.outcome == "bad_join_secret"
+
+
+async def test_a_flood_with_one_join_token_holds_up_no_other(running: Running) -> None:
+    """Twenty thousand requests of one machine cost no work; an honest one is enrolled at once."""
+    mallorys, honest = await running.token(server="acme-2"), await running.token()
+    credentials = Credentials(mallorys.jwt, mallorys.seed.get_secret_value())
+    name = read_claims(mallorys.jwt).name
+    mallory = await Bus(running.platform.server.target, name, lambda: credentials).open()
+    client = await mallory.client()
+    body = Machine.new().request(mallorys, secret="guessed")
+    for _ in range(20_000):
+        await client.publish(ENROL.fill({"joiner": name}), body, reply=f"_INBOX.{name}.a")
+    await client.flush()
+    asked = time.monotonic()
+    assert isinstance(await running.ask(honest, Machine.new().request(honest)), EnrolReply)
+    assert time.monotonic() - asked < 3  # without a door it took more than ten seconds
+    await mallory.close()

@@ -66,7 +66,8 @@ async def test_a_revoked_server_is_out_at_once(running: Running) -> None:
     await running.registry.set_state("acme-1", ServerState.REVOKED, "stolen")
     seen = await turn_away(installation, target, running.registry, "acme-1")
     assert seen.verified
-    assert (seen.pushed.servers, seen.pushed.updated, seen.found, seen.left) == (1, 1, 1, 0)
+    assert (seen.pushed.servers, seen.pushed.updated, seen.left) == (1, 1, 0)
+    assert seen.found <= 1  # none if the issuer was faster than the command
     assert await losing - begun < 5  # some 20 ms here; the bound has room for a busy machine
     for jwt in (reply.tokens.working, reply.tokens.door):
         with pytest.raises(TokenRefused):
@@ -98,7 +99,7 @@ async def test_a_replaced_machine_is_out_before_the_new_one_comes(running: Runni
     token = await running.replacement()
     installation, target = running.platform.installation, running.platform.server.target
     seen = await turn_away(installation, target, running.registry, "acme-1")
-    assert (seen.verified, seen.found, seen.left) == (True, 1, 0)
+    assert (seen.verified, seen.left) == (True, 0)
     await bus.close()
     for jwt in (before.tokens.working, before.tokens.door):
         with pytest.raises(TokenRefused):
@@ -190,7 +191,7 @@ async def enrolled(registry: Registry, server_id: str) -> Machine:
     machine = Machine.new()
     secret = await registry.add_server("acme", server_id)
     key = machine.identity.public_key().public_bytes_raw()
-    wish = Enrolment(server_id, secret, machine.public_nkey, key, "192.0.2.1")
+    wish = Enrolment(server_id, secret, machine.public_nkey, key, "192.0.2.1", "join-x")
     await Enrolments(registry).enrol(wish)
     return machine
 

@@ -12,7 +12,13 @@ from bus_schemas.nkeys import KeyType, public_nkey
 from bus_schemas.transport.outbox import depth
 from platform_handlers.provisioning.claims_log import ClaimsLog
 from platform_handlers.provisioning.enrolment import Enrolment, Enrolments
-from platform_handlers.provisioning.records import LINK_SECONDS, SESSION_SECONDS, ServerState
+from platform_handlers.provisioning.records import (
+    LINK_SECONDS,
+    SESSION_SECONDS,
+    ServerState,
+    joiner_name,
+    secret_hash,
+)
 from platform_handlers.provisioning.registry import Registry
 from platform_handlers.provisioning.sign_ins import SignIns
 
@@ -94,7 +100,7 @@ async def test_a_new_join_token_replaces_an_unused_one(registry: Registry, clock
     nkey = public_nkey(Ed25519PrivateKey.generate(), KeyType.USER)
     old = await registry.add_server("acme", "acme-1")
     new = await registry.add_server("acme", "acme-1")
-    wish = Enrolment("acme-1", old, nkey, b"\x01" * 32, "192.0.2.1")
+    wish = Enrolment("acme-1", old, nkey, b"\x01" * 32, "192.0.2.1", "join-x")
     assert old not in repr(wish)
     with pytest.raises(Refused, match="bad_join_secret"):
         await Enrolments(registry).enrol(wish)
@@ -114,7 +120,8 @@ async def test_keys_belong_to_one_server(registry: Registry) -> None:
     nkey = public_nkey(Ed25519PrivateKey.generate(), KeyType.USER)
     for server_id in ("acme-1", "acme-2"):
         secret = await registry.add_server("acme", server_id)
-        wish = Enrolment(server_id, secret, nkey, b"\x01" * 32, "192.0.2.1")
+        joiner = joiner_name(secret_hash(secret))
+        wish = Enrolment(server_id, secret, nkey, b"\x01" * 32, "192.0.2.1", joiner)
         if server_id == "acme-1":
             assert (await Enrolments(registry).enrol(wish)).active
     with pytest.raises(Refused, match=r"key_in_use: .*acme-2"):

@@ -85,7 +85,9 @@ def test_a_rotation_replaces_its_slot_only() -> None:
     situation = after(sealing(1, slot_id="z"), sealing(2))
     assert situation.current is not None
     floor = situation.current.slots[0].model_copy(update={"min_revision": 2})
-    raised = situation.current.model_copy(update={"slots": (floor, situation.current.slots[1])})
+    raised = situation.current.model_copy(
+        update={"slots": (floor, situation.current.slots[1]), "highest_n": 7}
+    )
     document = plan(replace(situation, current=raised), sealing(5), 2)
     assert [(s.slot_id, s.revision, s.min_revision) for s in document.slots] == [
         ("anthropic", 5, 2),

@@ -26,6 +26,7 @@ from platform_handlers.evaluator.rules import (
     current,
     first_state,
     incarnation_of,
+    instead,
     unlock,
 )
 from platform_handlers.evaluator.servers import KnownServer, require_active
@@ -328,7 +329,7 @@ def test_after_a_restore_one_higher_generation_is_believed() -> None:
     window = replace(NOW, recover_until=NOW.now + 60, incarnation=9)
     state = at_generation(2)
     recovered = unlock(state, wish(7, branch="next"), window)
-    assert (recovered.committed, incarnation_of(recovered)) == (7, 7)
+    assert (recovered.committed, incarnation_of(recovered)) == (7, 9)
     assert refusal(recovered, wish(9), window) == "generation_ahead"
     assert refusal(recovered, wish(7, branch="thief"), window) == "stale_generation"
     whole = commit(recovered, done(8, "next"), window)
@@ -350,6 +351,63 @@ def test_recovery_lets_no_lower_generation_in() -> None:
     window = replace(NOW, recover_until=NOW.now + 60)
     assert refusal(at_generation(2), wish(2, "copy"), window) == "stale_generation"
     assert refusal(at_generation(2), wish(1), window) == "stale_generation"
+
+
+# --- states that are not ours, or not the last ---
+
+
+def test_a_forged_state_is_served_to_nobody() -> None:
+    """Outside a recovery window; the error names the server."""
+    with pytest.raises(Refused, match=r"ratchet_forged: .*acme-1"):
+        instead("acme-1", at_generation(2), NOW)
+
+
+def test_a_recovery_window_believes_nothing_of_a_forged_state() -> None:
+    """Without a memory all is new: no pins, no code; one disk comes, and the count goes on."""
+    window = replace(NOW, recover_until=NOW.now + 60, incarnation=9)
+    state = instead("acme-1", None, window)
+    assert (state.committed, state.owner_pins, state.approved_code) == (0, None, None)
+    served = unlock(state, wish(8), window)
+    assert refusal(served, wish(8, branch="thief"), window) == "stale_generation"
+    whole = commit(served, done(9), window)
+    assert (whole.committed, whole.owner_pins) == (9, (PIN,))
+    assert incarnation_of(whole) > 9
+
+
+def test_a_recovery_window_goes_on_from_what_the_evaluator_remembers() -> None:
+    """Then no older disk is let in, nor with an approval that may have been used."""
+    window = replace(NOW, recover_until=NOW.now + 60, incarnation=2)
+    own = approve(at_generation(2), approval(1, "live"), NOW)
+    state = instead("acme-1", own, window)
+    assert refusal(state, wish(1), window) == "stale_generation"
+    assert refusal(state, approval(1, "live"), window) == "approval_replayed"
+    assert unlock(state, wish(2), window).committed == 2
+
+
+def test_a_state_that_was_put_back_opens_no_older_disk() -> None:
+    """The ledger tells of commits that it lacks: whoever fits it is older than the newest disk."""
+    later = replace(NOW, incarnation=4)
+    assert refusal(at_generation(2), wish(2), later) == "stale_generation"
+    begun = unlock(at_generation(2), wish(2), NOW)
+    assert refusal(begun, wish(2), later) == "stale_generation"
+    assert refusal(begun, wish(3), later) == "stale_generation"
+    assert refusal(begun, wish(4), later) == "generation_ahead"
+
+
+def test_a_state_that_was_put_back_by_one_commit_makes_up_for_it() -> None:
+    """The disk that fits the pending check is the one whose commit the ledger tells of."""
+    begun = unlock(at_generation(2), wish(2), NOW)
+    served = unlock(begun, wish(3), replace(NOW, incarnation=3))
+    assert (served.committed, incarnation_of(served)) == (3, 4)
+
+
+def test_an_owner_lets_a_disk_in_although_the_state_was_put_back() -> None:
+    """Also when that start breaks off and is gone on with: the count has caught up."""
+    later = replace(NOW, incarnation=4)
+    state = approve(at_generation(2), approval(2, "live"), later)
+    served = unlock(state, wish(2), later)
+    assert incarnation_of(served) == 4
+    assert unlock(served, wish(2), later).committed == 2
 
 
 # --- caps ---

@@ -12,8 +12,9 @@ from bus_schemas.encoding import from_base64url, to_base64url
 from bus_schemas.errors import Refused
 from bus_schemas.join_token import MAX_LENGTH, PREFIX, JoinToken
 from bus_schemas.nkeys import KeyType, key_from_seed, public_nkey
-from bus_schemas.requests import EnrolRequest, EvaluatorKeys
+from bus_schemas.requests import ENROL, EnrolRequest, EvaluatorKeys
 from bus_schemas.secret_fields import reveal_json
+from platform_handlers.provisioning.records import joiner_name, secret_hash
 from platform_handlers.provisioning.tokens import TokenMint
 
 NOW = 1_800_000_000
@@ -95,8 +96,9 @@ def test_the_mint_makes_what_the_design_says() -> None:
     nkey = public_nkey(Ed25519PrivateKey.generate(), KeyType.USER)
     tokens = mint.tokens("acme-1", nkey, now=NOW)
     own = Ed25519PrivateKey.generate()
-    enrolling = mint.enrolling_credentials(own, now=NOW)
-    passing = f"join-{public_nkey(own, KeyType.USER).lower()}"
+    passing = joiner_name(secret_hash("one-time"))
+    enrolling = mint.enrolling_credentials(own, passing, now=NOW)
+    assert ENROL.parse(ENROL.fill({"joiner": passing})) == {"joiner": passing}
     made = [
         (tokens.working, 3600, "acme-1"),
         (tokens.door, 90 * 24 * 3600, "acme-1"),

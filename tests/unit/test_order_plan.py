@@ -63,6 +63,12 @@ def carrying(*orders: Order) -> Situation:
     return replace(EMPTY, current=document)
 
 
+def document_of(situation: Situation) -> ConfigDesired:
+    """Return the document, which is there."""
+    assert situation.current is not None
+    return situation.current
+
+
 def reason(situation: Situation, given: Order) -> str:
     """Return why *given* is refused."""
     with pytest.raises(Refused) as refusal:
@@ -97,7 +103,8 @@ def test_numbers_grow_by_small_steps() -> None:
     assert reason(situation, order(3)) == "stale_n"
     assert plan_order(situation, order(5 + MAX_STEP)).orders
     assert reason(situation, order(5 + MAX_STEP + 1)) == "n_too_far"
-    assert reason(replace(EMPTY, book=Book(last_n=9)), order(9)) == "stale_n"
+    emptied = withdraw(document_of(carrying(order(9))), (), NOW + 61)
+    assert reason(replace(EMPTY, current=emptied, book=Book(last_n=9)), order(9)) == "stale_n"
 
 
 def test_a_number_that_the_server_did_not_take_is_free_again() -> None:
@@ -105,6 +112,18 @@ def test_a_number_that_the_server_did_not_take_is_free_again() -> None:
     stranger = order(8)
     book = Book(last_n=2, answers=(answer(stranger, OrderState.REFUSED),))
     assert plan_order(replace(carrying(stranger), book=book), order(3)).orders
+
+
+@pytest.mark.parametrize("last_n", [3, 1000, 2**53 - 1])
+def test_a_server_cannot_have_taken_a_number_that_nobody_gave_it(last_n: int) -> None:
+    """Else one lie uses the numbers up, and nothing could be ordered any more, not even a lock."""
+    given = document_of(carrying(order(1), order(2)))
+    for document in (given, withdraw(given, (), NOW + 61)):
+        lied = replace(EMPTY, current=document, book=Book(last_n))
+        assert order_list("acme-1", document, lied.book, NOW + 61).last_n == 2
+        assert plan_order(lied, order(3)).highest_n == 3
+    assert plan_order(replace(EMPTY, book=Book(last_n)), order(1)).orders
+    assert order_list("acme-1", None, Book(last_n), NOW).last_n == 0
 
 
 def test_what_the_server_would_refuse_is_refused_at_once() -> None:

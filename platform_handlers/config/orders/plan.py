@@ -25,7 +25,7 @@ class Book:
     """What a server has answered so far, from the ledger."""
 
     last_n: int = 0
-    """The highest number it has taken, in its own words."""
+    """The highest number it has taken, in its own words: not to be believed beyond `highest_n`."""
     answers: tuple[OrderView, ...] = ()
     """The newest ones, by `n`."""
     pins: tuple[str, ...] | None = None
@@ -59,7 +59,7 @@ class Situation:
     @property
     def last_n(self) -> int:
         """The number that the next order's must be above."""
-        return last_n(self.waiting, self.book)
+        return last_n(self.waiting, self.book, self.current)
 
 
 def plan_order(situation: Situation, order: Order) -> ConfigDesired:
@@ -83,7 +83,12 @@ def plan_order(situation: Situation, order: Order) -> ConfigDesired:
         raise Refused("too_many_orders", f"{MAX_ORDERS} orders wait for {to.server_id}, the most")
     if current is None:
         return ConfigDesired(
-            server_id=to.server_id, owner_id=to.owner_id, generation=1, slots=(), orders=orders
+            server_id=to.server_id,
+            owner_id=to.owner_id,
+            generation=1,
+            slots=(),
+            orders=orders,
+            highest_n=order.n,
         )
     return _next(current, orders)
 
@@ -108,7 +113,7 @@ def order_list(server_id: str, current: ConfigDesired | None, book: Book, now: f
         for order in orders
     ]
     everything = sorted((*book.answers, *views), key=lambda view: view.n)
-    return OrderList(server_id=server_id, last_n=last_n(orders, book), orders=tuple(everything))
+    return OrderList(server_id=server_id, last_n=last_n(orders, book, current), orders=tuple(everything))
 
 
 def waiting(orders: Collection[Order], answered: Collection[str], now: float) -> tuple[Order, ...]:
@@ -120,12 +125,20 @@ def waiting(orders: Collection[Order], answered: Collection[str], now: float) ->
     )
 
 
-def last_n(orders: Collection[Order], book: Book) -> int:
+def last_n(orders: Collection[Order], book: Book, current: ConfigDesired | None) -> int:
     """Return the highest number taken by the server or waiting for it.
 
-    A number that a *refused* stranger used is not among them: the server's own word counts.
+    A number that a *refused* stranger used is not among them: the server's own word counts, but
+    only as far as we ever counted. One that claims the last number there is could not be locked.
     """
-    return max((book.last_n, *(order.n for order in orders)))
+    return max((min(book.last_n, highest_n(current)), *(order.n for order in orders)))
+
+
+def highest_n(current: ConfigDesired | None) -> int:
+    """Return the highest number of all orders that were ever in the document."""
+    if current is None:
+        return 0
+    return max((current.highest_n or 0, *(order.n for order in current.orders)))
 
 
 def _check_signer(situation: Situation, order: Order) -> None:
@@ -149,4 +162,11 @@ def _check_number(situation: Situation, order: Order) -> None:
 
 
 def _next(current: ConfigDesired, orders: tuple[Order, ...]) -> ConfigDesired:
-    return current.model_copy(update={"generation": current.generation + 1, "orders": orders})
+    highest = max((highest_n(current), *(order.n for order in orders)))
+    return current.model_copy(
+        update={
+            "generation": current.generation + 1,
+            "orders": orders,
+            "highest_n": highest or None,
+        }
+    )

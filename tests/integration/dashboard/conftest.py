@@ -171,7 +171,7 @@ class Faces:
         nkey = public_nkey(Ed25519PrivateKey.generate(), KeyType.USER)
         identity = server.identity.public_key().public_bytes_raw()
         await Enrolments(self.registry).enrol(
-            Enrolment(server_id, secret, nkey, identity, "127.0.0.1")
+            Enrolment(server_id, secret, nkey, identity, "127.0.0.1", "join-x")
         )
         await server.announce()
         self.servers[server_id] = server
@@ -185,7 +185,7 @@ class Faces:
         nkey = public_nkey(Ed25519PrivateKey.generate(), KeyType.USER)
         identity = new.identity.public_key().public_bytes_raw()
         await Enrolments(self.registry).enrol(
-            Enrolment(server_id, secret, nkey, identity, "127.0.0.1")
+            Enrolment(server_id, secret, nkey, identity, "127.0.0.1", "join-x")
         )
         new.n = old.n
         await new.announce()

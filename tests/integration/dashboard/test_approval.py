@@ -9,15 +9,16 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bus_schemas.approval import sign_approval
-from bus_schemas.events import ServerProvisioned
+from bus_schemas.codec import decode
+from bus_schemas.events import RatchetAdvanced, ServerProvisioned
 from bus_schemas.flows import Role
 from bus_schemas.keys import owner_fingerprint
 from bus_schemas.nkeys import KeyType, public_nkey
+from bus_schemas.streams import RATCHET
 from bus_schemas.transport.fresh import fresh
-from bus_schemas.transport.jetstream import store
+from bus_schemas.transport.jetstream import read_last, store
 from platform_handlers.authority.installation import read_evaluator_keys
 from platform_handlers.evaluator.app import run_evaluator
-from platform_handlers.evaluator.ratchet import read_state
 from platform_handlers.owner.cli import approve, owner
 from platform_handlers.owner.home import Home
 from tests.conftest import Platform
@@ -60,6 +61,16 @@ async def approving(home: Home, server_id: str = SERVER, code: str = CODE) -> Re
     return await asyncio.to_thread(CliRunner().invoke, approve, words)
 
 
+async def stored_state(platform: Platform) -> RatchetAdvanced:
+    """Return what the evaluator keeps of acme-1."""
+    bus = await platform.bus(Role.EVALUATOR)
+    message = await read_last(bus, RATCHET.name, f"byok.v1.ratchet.{SERVER}")
+    assert message is not None
+    state = decode(message.data, message.subject).data
+    assert isinstance(state, RatchetAdvanced)
+    return state
+
+
 async def started_once(platform: Platform, faces: Faces, pins: tuple[str, ...]) -> None:
     """Let acme-1 unlock once and say whom it obeys."""
     server = faces.servers[SERVER]
@@ -89,7 +100,7 @@ async def test_an_owner_approves_from_their_own_machine(
     done = await approving(home, code="abcd-2345 abcd2345ABCD")
     assert done.exit_code == 0, done.output
     assert "ABCD 2345" in done.output
-    state = (await read_state(await platform.bus(Role.EVALUATOR), SERVER)).state
+    state = await stored_state(platform)
     assert state.approved_code == CODE
 
 
@@ -114,7 +125,7 @@ async def test_an_approval_that_is_refused_says_why(
     async with faces.client() as stranger:
         answer = await stranger.post(f"/api/servers/{SERVER}/approval", **as_json(word))
         assert answer.status_code == 401
-    state = (await read_state(await platform.bus(Role.EVALUATOR), SERVER)).state
+    state = await stored_state(platform)
     assert state.approved_code is None
 
 

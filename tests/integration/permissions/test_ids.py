@@ -68,7 +68,9 @@ async def _subscribe(installation: Installation, name: str, owner: str | None) -
 
 async def _enrol(registry: Registry, name: str) -> object:
     nkey = public_nkey(Ed25519PrivateKey.generate(), KeyType.USER)
-    return await Enrolments(registry).enrol(Enrolment(name, "secret", nkey, b"1" * 32, "here"))
+    return await Enrolments(registry).enrol(
+        Enrolment(name, "secret", nkey, b"1" * 32, "here", "join-x")
+    )
 
 
 ISSUING: dict[str, Issue] = {

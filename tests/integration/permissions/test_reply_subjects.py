@@ -5,14 +5,25 @@ for the answer. Nothing may be stored but what was said openly, and in the core 
 what was not said to him.
 """
 
+import asyncio
 import json
 import time
 from functools import cache
+from pathlib import Path
 
 import pytest
 
+from bus_schemas.codec import encode
+from bus_schemas.errors import Refused
+from bus_schemas.events import RatchetAdvanced
 from bus_schemas.flows import Account, Act, Role, flows
 from bus_schemas.streams import RATCHET, STREAMS
+from bus_schemas.transport.fresh import fresh
+from platform_handlers.authority.role_bus import role_bus
+from platform_handlers.evaluator.app import read_secrets
+from platform_handlers.evaluator.ratchet import Ratchets
+from platform_handlers.evaluator.rules import Circumstances
+from platform_handlers.evaluator.servers import ServerStore
 from tests.integration.permissions.conftest import InUse
 from tests.integration.permissions.holdings import holdings
 from tests.integration.permissions.oracle import (
@@ -170,14 +181,18 @@ def test_a_neighbour_hears_an_answer_only_where_it_listens_itself(
     assert all(not message.reply for message in heard)
 
 
-def test_within_the_core_an_answer_is_stored_wherever_its_asker_says(in_use: InUse) -> None:
-    """A limit: why servers and readers have accounts of their own.
+def test_within_the_core_an_answer_is_stored_wherever_its_asker_says(
+    in_use: InUse, tmp_path: Path
+) -> None:
+    """A limit: why servers and readers have accounts of their own, and states a MAC (ADR-23).
 
     A handler that is taken over gets bytes of its choosing onto every subject of the core: it
-    stores them where it may, and has them read back to where it may not.
+    stores them where it may, and has them read back to where it may not. The evaluator does not
+    take such a state for its own; `test_forged_ratchets` plays it to the end.
     """
     core, handler = in_use.unbound(Account.CORE, "core"), Person(Role.HEALTH, "health")
-    wire, place, words = in_use.wire(handler), "byok.v1.ratchet.laundered-1", b"of my choosing"
+    forged = RatchetAdvanced(server_id="laundered-1", committed=1, mac=bytes(32))
+    wire, place, words = in_use.wire(handler), forged.subject, encode(fresh(forged))
     own = next(s for s in of_the_system() if is_stored(s) and reached(handler, s))
     assert reached(handler, place) is None
     [stored] = wire.answers(Sent(own, words))
@@ -190,3 +205,16 @@ def test_within_the_core_an_answer_is_stored_wherever_its_asker_says(in_use: InU
     deadline = time.monotonic() + 5
     while (RATCHET.name, place) not in holdings(core):
         assert time.monotonic() < deadline
+    with pytest.raises(Refused, match="ratchet_forged"):
+        asyncio.run(_as_the_evaluator_reads_it(in_use, forged.server_id, tmp_path / "state.db"))
+
+
+async def _as_the_evaluator_reads_it(in_use: InUse, server_id: str, memory: Path) -> None:
+    servers = await ServerStore.open(memory)
+    bus = await role_bus(in_use.installation, in_use.server.target, Role.EVALUATOR).open()
+    try:
+        key = read_secrets(in_use.installation).ratchet_key
+        await Ratchets(bus, key, servers).read(server_id, Circumstances(now=int(time.time())))
+    finally:
+        await bus.close()
+        await servers.close()

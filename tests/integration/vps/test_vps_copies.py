@@ -18,7 +18,8 @@ from bus_schemas.event import Event
 from bus_schemas.events import UnlockApproved, UnlockRefused
 from bus_schemas.flows import Role
 from bus_schemas.keys import owner_fingerprint
-from bus_schemas.transport.jetstream import read_batch
+from bus_schemas.requests import APPROVE
+from bus_schemas.transport.jetstream import read_batch, read_last
 from platform_handlers.evaluator.keys import KeyStore
 from platform_handlers.provisioning.join_token import renew_join_token
 from tests.integration.vps.conftest import Fleet, of
@@ -234,6 +235,17 @@ async def test_an_approval_lets_one_copy_in_once(
     assert await send_approval(fleet, approval) == "approval_replayed"
     with pytest.raises(Refused, match="stale_generation"):
         await start(thief)
+
+
+async def test_an_answer_to_an_approval_is_stored_nowhere(fleet: Fleet, state: StateFolder) -> None:
+    """The API sits in the evaluator's own account, where nobody but us checks a reply subject."""
+    client = await (await fleet.platform.bus(Role.API)).client()
+    place = "byok.v1.ratchet.acme-9"
+    await client.publish(APPROVE.fill({"server_id": SERVER}), b"{}", reply=place)
+    await client.flush()
+    assert await send_approval(fleet, word(fleet, "A" * 20)) == "not_an_owner_key"
+    evaluator = await fleet.platform.bus(Role.EVALUATOR)
+    assert await read_last(evaluator, "BYOK_RATCHET", place) is None
 
 
 async def test_a_key_pinned_while_the_agent_runs_may_approve_at_once(
