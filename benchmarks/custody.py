@@ -6,6 +6,7 @@ import time
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from pydantic import SecretStr
 
 from benchmarks.figure import Figure, paired
 from bus_schemas.credential import CredentialPayload
@@ -21,7 +22,7 @@ def measure() -> list[Figure]:
     owner, server = Ed25519PrivateKey.generate(), X25519PrivateKey.generate()
     suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
     payload = CredentialPayload(
-        secret="made-up-" + secrets.token_hex(40),
+        secret=SecretStr("made-up-" + secrets.token_hex(40)),
         base_url="https://api.anthropic.com",
         header_style="x-api-key",
     )

@@ -102,7 +102,7 @@ async def _cold_starts(running: World) -> Figure:
 
 async def _round_trips(evaluator: Evaluator) -> None:
     for _ in range(_ROUND_TRIPS):
-        await evaluator.keys()
+        await evaluator.challenge()
 
 
 async def _enrolments(running: World) -> Figure:

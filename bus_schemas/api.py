@@ -41,6 +41,11 @@ from bus_schemas.sealed import SealedEnvelope
 PROBLEM_TYPE = "application/problem+json"
 
 
+def sign_in_link(url: str, secret: str) -> str:
+    """Return the address that an owner opens to sign in, once; *url* is the platform's."""
+    return f"{url}/login/{secret}"
+
+
 class SlotStep(StrEnum):
     """How far the newest credential of a slot has come; all but `sent` are the server's words."""
 

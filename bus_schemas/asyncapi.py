@@ -20,6 +20,7 @@ from bus_schemas.evaluation import (
     KeysReply,
     RefusalReply,
     SealedRequest,
+    UnlockReply,
 )
 from bus_schemas.event import Contract
 from bus_schemas.flows import WRITERS, Act, Flow, Role, flows
@@ -50,7 +51,7 @@ _REQUESTS = (
     _Request(
         requests.EVALUATE,
         SealedRequest,
-        (ChallengeReply, KeysReply, EvaluationReply, CommitReply, RefusalReply),
+        (ChallengeReply, KeysReply, UnlockReply, EvaluationReply, CommitReply, RefusalReply),
     ),
     _Request(requests.APPROVE, Approval, (ApprovalReply,)),
     _Request(requests.TOKEN, requests.RenewalRequest, (requests.Renewal, requests.RefusedReply)),

@@ -4,18 +4,23 @@ A request is signed by the server's identity key and HPKE-sealed (RFC 9180) to t
 pinned X25519 key, so that the bus and its logs learn no unlock preimage. Inside the seal lies
 `signature || JSON`; the signature is over the JSON bytes as sent, so nothing is canonicalised.
 
+What a server acts on in a reply is signed by the evaluator's pinned Ed25519 key, together with the
+`Question` that it answers: the bus can neither make an answer up nor bring one a second time.
+
 Pure. Left to the evaluator: the subject's server is `server_id`, which identity key that server
 has, the nonce, the preimage, the hourly limit. Left to the server: the proofs (`oprf`).
 """
 
-from typing import Annotated, Final, Literal, Self
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, Protocol, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from bus_schemas.encoding import lp
+from bus_schemas.encoding import lp, u64
 from bus_schemas.errors import ContractError, Refused
 from bus_schemas.event import Contract
 from bus_schemas.fields import (
@@ -30,10 +35,14 @@ from bus_schemas.fields import (
 from bus_schemas.keys import sign, verify
 from bus_schemas.oprf import MAX_ELEMENTS
 from bus_schemas.sealed import ENC_LENGTH, SUITE
+from bus_schemas.unlock import unlock_check
 
 MAX_REQUEST_BYTES: Final = 16 * 1024
 REQUEST_DOMAIN: Final = "byok/evaluator-request/v1"
 KEYS_DOMAIN: Final = "byok/evaluator-keys/v1"
+UNLOCK_DOMAIN: Final = "byok/evaluator-unlock/v1"
+COMMIT_DOMAIN: Final = "byok/evaluator-commit/v1"
+REFUSAL_DOMAIN: Final = "byok/evaluator-refusal/v1"
 
 _SIGNATURE_LENGTH = 64
 
@@ -77,8 +86,11 @@ class CommitRequest(Contract, extra="forbid"):
     """The new generation."""
     preimage: Annotated[Bytes32, Field(repr=False)]
     """s_g of the new generation: only who holds the new share can commit it."""
-    owner_pins: Annotated[tuple[KeyFingerprint, ...], Field(max_length=64)]
-    """Owner keys pinned on the server: whose approval of a restored disk it would take."""
+    owner_pins: Annotated[tuple[KeyFingerprint, ...] | None, Field(max_length=64)]
+    """Owner keys pinned on the server: whose approval of a restored disk it would take.
+
+    None while it cannot read them: the evaluator keeps those that it knows.
+    """
     nonce: Nonce
 
 
@@ -116,6 +128,36 @@ class OpenedRequest(Contract, extra="forbid"):
     signature: Signature
 
 
+class Claim(Protocol):
+    """What an unlock claims to have: a disk of generation g, and the share of the next one."""
+
+    @property
+    def g(self) -> int:
+        """The generation."""
+
+    @property
+    def preimage(self) -> bytes:
+        """s_g."""
+
+    @property
+    def next_preimage(self) -> bytes:
+        """s_{g+1}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which request a reply is signed for: no two sealed requests have the same bytes."""
+
+    server_id: str
+    digest: bytes
+    """SHA-256 of the request as it crossed the bus, 32 bytes."""
+
+    @classmethod
+    def asked(cls, server_id: str, raw: bytes) -> Self:
+        """Return the question that *raw* is, as sent or as it arrived."""
+        return cls(server_id, hashlib.sha256(raw).digest())
+
+
 class ChallengeReply(Contract):
     """A nonce for the next request."""
 
@@ -125,11 +167,9 @@ class ChallengeReply(Contract):
 
 
 class KeysReply(Contract):
-    """The evaluator's public keys for one server, signed by its pinned Ed25519 key."""
+    """The evaluator's public keys for fingerprints, signed for one server by its pinned key."""
 
     reply: Literal["keys"] = "keys"
-    unlock_public_key: Key32
-    """Of k_server."""
     fingerprint_public_keys: Annotated[dict[EpochId, Key32], Field(min_length=1, max_length=8)]
     """Of each k_epoch in use."""
     current_epoch: EpochId
@@ -142,6 +182,19 @@ class KeysReply(Contract):
         if self.current_epoch not in self.fingerprint_public_keys:
             raise ValueError("current_epoch has no key")
         return self
+
+
+class UnlockReply(Contract):
+    """The evaluations of both generations, each under the key of its own."""
+
+    reply: Literal["unlock"] = "unlock"
+    evaluation: Annotated[bytes, Field(max_length=96 * 2)]
+    """Proof and element of x_g, then of x_{g+1}; see `oprf`."""
+    public_keys: tuple[Key32, Key32]
+    """What each was evaluated under: the key of (g, chk_g), then that of (g + 1, chk_{g+1})."""
+    signature: Signature
+    nonce: Nonce | None = None
+    """For the next request, to save a `challenge`; not signed."""
 
 
 class EvaluationReply(Contract):
@@ -160,8 +213,9 @@ class CommitReply(Contract):
     reply: Literal["commit"] = "commit"
     incarnation: CounterFromZero
     """How often this server has been unlocked."""
+    signature: Signature
     nonce: Nonce | None = None
-    """For the next request, to save a `challenge`."""
+    """For the next request, to save a `challenge`; not signed."""
 
 
 class RefusalReply(Contract):
@@ -169,10 +223,12 @@ class RefusalReply(Contract):
 
     reply: Literal["refusal"] = "refusal"
     reason: Reason
+    signature: Signature
+    """Who believed an unsigned one could be stopped for good by one message."""
 
 
 EvaluatorReply = Annotated[
-    ChallengeReply | KeysReply | EvaluationReply | CommitReply | RefusalReply,
+    ChallengeReply | KeysReply | UnlockReply | EvaluationReply | CommitReply | RefusalReply,
     Field(discriminator="reply"),
 ]
 
@@ -246,15 +302,13 @@ def sign_keys(
     evaluator_key: Ed25519PrivateKey,
     *,
     server_id: str,
-    unlock_public_key: bytes,
     fingerprint_public_keys: dict[str, bytes],
     current_epoch: str,
     nonce: bytes | None = None,
 ) -> KeysReply:
     """Return the evaluator's answer to `keys`; the signature leaves *nonce* out."""
-    parts = _key_parts(server_id, unlock_public_key, fingerprint_public_keys, current_epoch)
+    parts = _key_parts(server_id, fingerprint_public_keys, current_epoch)
     return KeysReply(
-        unlock_public_key=unlock_public_key,
         fingerprint_public_keys=fingerprint_public_keys,
         current_epoch=current_epoch,
         signature=sign(evaluator_key, KEYS_DOMAIN, *parts),
@@ -264,14 +318,69 @@ def sign_keys(
 
 def check_keys(reply: KeysReply, *, server_id: str, evaluator_public_key: bytes) -> None:
     """Raise Refused(`bad_signature`) unless the pinned evaluator gave these keys to *server_id*."""
-    parts = _key_parts(
-        server_id, reply.unlock_public_key, reply.fingerprint_public_keys, reply.current_epoch
-    )
+    parts = _key_parts(server_id, reply.fingerprint_public_keys, reply.current_epoch)
     verify(evaluator_public_key, reply.signature, KEYS_DOMAIN, *parts)
 
 
-def _key_parts(
-    server_id: str, unlock_public_key: bytes, by_epoch: dict[str, bytes], current: str
-) -> list[bytes | str]:
+def sign_unlock(
+    evaluator_key: Ed25519PrivateKey,
+    question: Question,
+    claim: Claim,
+    public_keys: tuple[bytes, bytes],
+) -> bytes:
+    """Return the signature of the `UnlockReply` that has these *public_keys*."""
+    return sign(evaluator_key, UNLOCK_DOMAIN, *_unlock_parts(question, claim, public_keys))
+
+
+def check_unlock(
+    reply: UnlockReply, question: Question, claim: Claim, *, evaluator_public_key: bytes
+) -> None:
+    """Raise Refused(`bad_signature`) unless the pinned evaluator has these keys for *claim*."""
+    parts = _unlock_parts(question, claim, reply.public_keys)
+    verify(evaluator_public_key, reply.signature, UNLOCK_DOMAIN, *parts)
+
+
+def sign_commit(
+    evaluator_key: Ed25519PrivateKey, question: Question, incarnation: int, nonce: bytes
+) -> CommitReply:
+    """Return the evaluator's answer to `commit`; the signature leaves *nonce* out."""
+    signature = sign(evaluator_key, COMMIT_DOMAIN, *_commit_parts(question, incarnation))
+    return CommitReply(incarnation=incarnation, signature=signature, nonce=nonce)
+
+
+def check_commit(reply: CommitReply, question: Question, *, evaluator_public_key: bytes) -> None:
+    """Raise Refused(`bad_signature`) unless the pinned evaluator counts so many incarnations."""
+    parts = _commit_parts(question, reply.incarnation)
+    verify(evaluator_public_key, reply.signature, COMMIT_DOMAIN, *parts)
+
+
+def sign_refusal(evaluator_key: Ed25519PrivateKey, question: Question, reason: str) -> RefusalReply:
+    """Return the evaluator's refusal of one request."""
+    signature = sign(evaluator_key, REFUSAL_DOMAIN, *_refusal_parts(question, reason))
+    return RefusalReply(reason=reason, signature=signature)
+
+
+def check_refusal(reply: RefusalReply, question: Question, *, evaluator_public_key: bytes) -> None:
+    """Raise Refused(`bad_signature`) unless the pinned evaluator turned down this very request."""
+    parts = _refusal_parts(question, reply.reason)
+    verify(evaluator_public_key, reply.signature, REFUSAL_DOMAIN, *parts)
+
+
+def _key_parts(server_id: str, by_epoch: dict[str, bytes], current: str) -> list[bytes | str]:
     epochs = [part for epoch in sorted(by_epoch) for part in (epoch, by_epoch[epoch])]
-    return [server_id, unlock_public_key, current, *epochs]
+    return [server_id, current, *epochs]
+
+
+def _unlock_parts(
+    question: Question, claim: Claim, public_keys: tuple[bytes, bytes]
+) -> list[bytes | str]:
+    checks = (unlock_check(claim.preimage), unlock_check(claim.next_preimage))
+    return [question.server_id, question.digest, u64(claim.g), *checks, *public_keys]
+
+
+def _commit_parts(question: Question, incarnation: int) -> list[bytes | str]:
+    return [question.server_id, question.digest, u64(incarnation)]
+
+
+def _refusal_parts(question: Question, reason: str) -> list[bytes | str]:
+    return [question.server_id, question.digest, reason]

@@ -185,6 +185,7 @@ def flows() -> tuple[Flow, ...]:
         Flow(Role.CONFIG, Act.READ_LAST, sealed, CONFIG),
         Flow(Role.CONFIG, Act.PURGE, sealed, CONFIG),
         Flow(Role.EVALUATOR, Act.READ_LAST, ratchet, RATCHET),
+        Flow(Role.INTAKE, Act.READ_LAST, ratchet, RATCHET),
         Flow(Role.EVALUATOR, Act.READ_LAST, _template("byok.epoch.opened.v1"), LEDGER),
         Flow(Role.FINGERPRINT, Act.READ_LAST, banner, BANNERS),
         Flow(Role.FINGERPRINT, Act.READ_LAST, _template("byok.clock.ticked.v1"), LEDGER),

@@ -25,7 +25,9 @@ UNITS_A_DAY: Final = 2_000
 OVER_QUOTA: Final = 42900
 """`err_code`: the server has told enough for now. The same fact is taken later."""
 TOO_EARLY: Final = 42500
-"""`err_code`: this platform does not know the fact's type yet. It is taken after an upgrade."""
+"""`err_code`: this platform does not know the fact's type yet, or no such start of the server.
+
+It is taken after an upgrade, or when the evaluator has counted so far."""
 UNUSABLE: Final = 40000
 """`err_code`: nobody could read this. It is never taken, however often it is sent."""
 

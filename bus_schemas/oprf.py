@@ -39,18 +39,21 @@ class Blinding:
 
         *public_key* is the pinned key (32 bytes). Raises Refused(`bad_proof`).
         """
+        return self.finalize_each(evaluation, [public_key] * len(self._clients))
+
+    def finalize_each(self, evaluation: bytes, public_keys: Sequence[bytes]) -> list[bytes]:
+        """Return the same where each input has a public key of its own, in their order."""
         step = _EVALUATION_LENGTH
         if len(evaluation) != step * len(self._clients):
             raise Refused("bad_proof", f"expected {len(self._clients)} evaluated elements")
         chunks = [evaluation[at : at + step] for at in range(0, len(evaluation), step)]
         try:
-            key = PublicKey.deserialize(public_key)
             return [
-                client.finalize(VerifiableOutput.deserialize(chunk), key)
-                for client, chunk in zip(self._clients, chunks, strict=True)
+                client.finalize(VerifiableOutput.deserialize(chunk), PublicKey.deserialize(key))
+                for client, chunk, key in zip(self._clients, chunks, public_keys, strict=True)
             ]
         except ValueError:
-            raise Refused("bad_proof", "not evaluated under the pinned key") from None
+            raise Refused("bad_proof", "not evaluated under the expected key") from None
 
 
 def blind(inputs: Sequence[bytes]) -> tuple[Blinding, list[bytes]]:
@@ -85,6 +88,10 @@ class OprfKey:
     def from_seed(cls, seed: bytes, info: bytes = b"") -> Self:
         """Return the key of a stored seed."""
         return cls(seed, info)
+
+    def under(self, info: bytes) -> Self:
+        """Return the key of the same seed for *info*: one seed, as many keys as there are infos."""
+        return type(self)(self.seed, info)
 
     @property
     def public_key(self) -> bytes:

@@ -6,7 +6,7 @@ Pure. Layout: docs/protocol.md, "Orders". Left to the server's rules: the signer
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -57,6 +57,11 @@ _SHAPES: Final[Mapping[str, _Shape]] = MappingProxyType(
 PLATFORM_KINDS: Final = frozenset({OrderKind.STOP_SLOT, OrderKind.LOCK})
 """What the platform's order key may order: both only take away, and only an owner gives back."""
 
+_TAKING: Final = frozenset({OrderKind.STOP_SLOT, OrderKind.LOCK, OrderKind.DISTRUST})
+
+MAX_GAP: Final = 1000
+"""How far a number may jump: an order of number 2**53 would be the last one ever obeyed."""
+
 
 @dataclass(frozen=True)
 class Addressee:
@@ -88,6 +93,14 @@ class Stamp:
     """Above that of every order before."""
     not_after: datetime
     """Cut to the whole second."""
+
+
+def life(kind: OrderKind) -> timedelta:
+    """Return how long an order of *kind* waits for a server that is off.
+
+    What takes something away is still wanted when the server comes back after weeks.
+    """
+    return timedelta(days=30 if kind in _TAKING else 1)
 
 
 def sign_order(

@@ -31,6 +31,15 @@ def unlock_check(s: bytes) -> bytes:
     return hashlib.sha256(b"byok/unlock/chk/v1\0" + s).digest()
 
 
+def unlock_key_info(server_id: str, g: int, check: bytes) -> bytes:
+    """Return DeriveKeyPair's `info` (RFC 9497 section 3.2.1) of the key for one disk.
+
+    *check* is chk_g. What is evaluated under that key is worth something to the disk with this
+    generation and this check alone, whatever was blinded (ADR-15).
+    """
+    return b"byok/unlock-key/v1\0" + lp(server_id) + u64(g) + check
+
+
 def key_encryption_key(y: bytes, share: bytes, server_id: str, g: int) -> bytes:
     """Return the KEK (32 bytes, HKDF-SHA256, RFC 5869) that opens the wrapped root key.
 

@@ -19,7 +19,7 @@ _COMMANDS: Final = {
     "owner": "platform_handlers.provisioning.cli:owner",
     "server": "platform_handlers.process.server_cli:server",
     "nats": "platform_handlers.authority.cli:nats",
-    "ca": "platform_handlers.trust.cli:ca",
+    "ca": "platform_handlers.ca.cli:ca",
     "doctor": "platform_handlers.doctor.cli:doctor",
     "evaluator": "platform_handlers.evaluator.cli:evaluator",
     "platform": "platform_handlers.process.cli:platform",

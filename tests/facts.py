@@ -22,6 +22,7 @@ from bus_schemas.events import (
     ServerProvisioned,
     ServerReenrolled,
     ServerRevoked,
+    ServerUnlocked,
     StatusChanged,
     UnlockAnswered,
     UnlockApproved,
@@ -149,12 +150,12 @@ class Ledger:
             )
         )
 
-    def pinned(self, server_id: str, names: Iterable[str]) -> Fact:
+    def pinned(self, server_id: str, names: Iterable[str], incarnation: int = 1) -> Fact:
         """A server tells which owner keys it obeys; of a text, each letter is one."""
         return self.add(
             PinsChanged(
                 server_id=server_id,
-                incarnation=1,
+                incarnation=incarnation,
                 n=self._next(server_id),
                 pinned=tuple(map(pin, names)),
             )
@@ -171,6 +172,10 @@ class Ledger:
     def answered(self, server_id: str, incarnation: int) -> Fact:
         """The evaluator gave its half for a start."""
         return self.add(UnlockAnswered(server_id=server_id, incarnation=incarnation))
+
+    def unlocked(self, server_id: str, incarnation: int) -> Fact:
+        """A server opened its vault."""
+        return self.add(ServerUnlocked(server_id=server_id, incarnation=incarnation))
 
     def ticked(self, minutes: int = 1) -> Fact:
         """The clock moved on by so many *minutes*, in one fact."""

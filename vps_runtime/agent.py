@@ -9,6 +9,7 @@ from enum import StrEnum
 import structlog
 
 from bus_schemas.events.health import REPORT_INTERVAL_SECONDS
+from bus_schemas.exit_codes import root_cause
 from bus_schemas.transport.pulse import Pulse, tell_ready, tell_status, watched
 from bus_schemas.transport.service_manager import from_environment
 from vps_runtime.announcer import Announcer
@@ -41,6 +42,11 @@ class AgentOptions:
 
     health_seconds: float = REPORT_INTERVAL_SECONDS
     """Between two health reports."""
+
+    @property
+    def reports_late(self) -> float:
+        """Seconds without a step after which who reports is stuck."""
+        return 3 * self.health_seconds + _STUCK_SECONDS
 
 
 class Ending(StrEnum):
@@ -83,8 +89,8 @@ async def _until_locked(state: StateFolder, options: AgentOptions) -> Ending:
     """Run until an order locks this server; nothing else ends it without an error."""
     try:
         await _run(state, options)
-    except* LockOrdered:
-        _log.warning("ends_to_lock")
+    except* LockOrdered as ordered:
+        _log.warning("ends_to_lock", order=str(root_cause(ordered)))
     return Ending.LOCKED
 
 
@@ -103,7 +109,9 @@ async def _run(state: StateFolder, options: AgentOptions) -> None:
             tell_status("waiting for the evaluator to unlock")
             evaluator = Evaluator(link.bus, identity, state.read_evaluator())
             unlocking = unlock(state, settings.server_id, evaluator)
-            unlocked = await watched("unlock", unlocking, within=_STUCK_SECONDS, needs=link.bus)
+            unlocked = await watched(
+                "unlock", unlocking, within=_STUCK_SECONDS, needs=link.bus, ends=True
+            )
             _log.info("root_key_held", how=unlocked.root_key.protection)
             with unlocked.root_key:  # wiped, however this ends
                 server = await UnlockedServer.open(state, unlocked)
@@ -126,11 +134,18 @@ async def _while_locked(link: Link, state: StateFolder, options: AgentOptions) -
         _log.warning("locked", server=settings.server_id)
         tell_ready(f"{settings.server_id} is locked by an order")
         async with asyncio.TaskGroup() as tasks:
+            reporter = Reporter(link.bus, facts, options.health_seconds)
             beside = [
-                tasks.create_task(facts.pump(link.bus), name="outbox"),
-                tasks.create_task(Reporter(link.bus, facts, options.health_seconds).run()),
+                tasks.create_task(watched(name, work, within=within, needs=link.bus), name=name)
+                for name, work, within in (
+                    ("outbox", facts.pump(link.bus), _STUCK_SECONDS),
+                    ("health", reporter.run(), options.reports_late),
+                )
             ]
-            await OrderWatch(link.bus, settings, orders).until_unlocked()
+            obeying = OrderWatch(link.bus, settings, orders).until_unlocked()
+            await watched(
+                "orders", obeying, within=_STUCK_READER_SECONDS, needs=link.bus, ends=True
+            )
             with contextlib.suppress(TimeoutError):  # what is left is sent after the unlock
                 async with asyncio.timeout(_LAST_WORD_SECONDS):
                     await facts.sent()
@@ -163,17 +178,16 @@ async def _serve(
     orders = Orders(server.state, server.facts, pins_are_new)
     watch = OrderWatch(link.bus, server.settings, orders)
     async with asyncio.TaskGroup() as tasks:
-        reports_late = 3 * options.health_seconds + _STUCK_SECONDS
+        keeping = keep_pins(server.state, server.settings.server_id, evaluator, pins_changed)
         for name, work, within in (
             ("outbox", server.facts.pump(link.bus), _STUCK_SECONDS),
             ("announcer", announcer.run(), _STUCK_SECONDS),
             ("reconciler", reconciler.run(), _STUCK_READER_SECONDS),
             ("orders", watch.run(), _STUCK_READER_SECONDS),
-            ("health", reporter.run(), reports_late),
+            ("health", reporter.run(), options.reports_late),
+            ("pins", keeping, _STUCK_SECONDS),
         ):
             tasks.create_task(watched(name, work, within=within, needs=link.bus), name=name)
-        keeping = keep_pins(server.state, server.settings.server_id, evaluator, pins_changed)
-        tasks.create_task(keeping, name="pins")
         _log.info(
             "ready",
             server=server.settings.server_id,

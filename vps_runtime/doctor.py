@@ -8,6 +8,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from bus_schemas.authorities import read_authorities
 from bus_schemas.errors import ByokError, Refused
@@ -39,62 +40,74 @@ _WAITING_WARN = 100
 Clock = Callable[[], float]
 
 
+@dataclass(frozen=True)
+class _Link:
+    """What came of signing in."""
+
+    findings: list[Finding]
+    turned_away: bool = False
+
+
 async def examine(state: StateFolder, *, now: Clock = time.time) -> list[Finding]:
     """Return all findings, worst or not; *now* is this machine's clock, in Unix seconds.
 
     Raises NotEnrolled.
     """
     settings = state.read_settings()
-    findings = [
+    link = await _link(state, now)
+    locked = False
+    try:
+        status = await read_status(state)
+        slots, locked = slot_findings(status, turned_away=link.turned_away), status.locked
+    except (sqlite3.Error, OSError) as error:
+        detail = f"{state.outbox} cannot be read: {type(error).__name__}"
+        slots = [Finding(Grade.BAD, "slots", detail)]
+    return [
         Finding(Grade.OK, "server", f"{settings.server_id} of {settings.owner_id}"),
-        *await _link(state, now),
+        *link.findings,
         *await _certificates(state, now),
         _unlock(state),
         _pins(state),
-        *memory_findings(await asyncio.to_thread(read_host, state.lock_file)),
+        *memory_findings(await asyncio.to_thread(read_host, state.lock_file), locked=locked),
+        *slots,
     ]
-    try:
-        findings += slot_findings(await read_status(state))
-    except (sqlite3.Error, OSError) as error:
-        findings.append(
-            Finding(Grade.BAD, "slots", f"{state.outbox} cannot be read: {type(error).__name__}")
-        )
-    return findings
 
 
-async def _link(state: StateFolder, now: Clock) -> list[Finding]:
+async def _link(state: StateFolder, now: Clock) -> _Link:
     try:
         store = await asyncio.to_thread(TokenStore, state)
         door_ends = store.door_claims().expires_at
     except ByokError as error:
-        return [Finding(Grade.BAD, "link", sentence(error))]
+        return _Link([Finding(Grade.BAD, "link", sentence(error))])
     return await _sign_in(state, store, door_ends, now)
 
 
 async def _sign_in(
     state: StateFolder, store: TokenStore, door_ends: int | None, now: Clock
-) -> list[Finding]:
+) -> _Link:
     settings = state.read_settings()
     try:
         tokens = await by_the_door(state.target(), settings.server_id, store)
         issued_at = read_claims(tokens.working).issued_at
     except BusUnavailable as error:
         remedy = "is the platform up, and this machine's way to it open?"
-        return [Finding(Grade.BAD, "link", f"{sentence(error)}; {remedy}")]
+        return _Link([Finding(Grade.BAD, "link", f"{sentence(error)}; {remedy}")])
     except TokenRefused:
-        return [turned_away(settings.server_id, door_ends, now())]
+        return _Link([turned_away(settings.server_id, door_ends, now())], turned_away=True)
     except BusDenied as error:
-        return await _denied(state, error, now)
+        return _Link(await _denied(state, error, now))
     except ByokError as error:
         if isinstance(error, Refused) and error.reason.startswith("server_"):
-            return [turned_away(settings.server_id, None, now())]
+            return _Link([turned_away(settings.server_id, None, now())], turned_away=True)
         remedy = "ask the platform's operators"
-        return [Finding(Grade.BAD, "link", f"{sentence(error)}; {remedy}")]
-    return [
-        Finding(Grade.OK, "link", f"{settings.url} lets us in and renews tokens"),
-        door_finding(door_ends, now()),
-        clock_finding(now() - issued_at, "the platform"),
-    ]
+        return _Link([Finding(Grade.BAD, "link", f"{sentence(error)}; {remedy}")])
+    return _Link(
+        [
+            Finding(Grade.OK, "link", f"{settings.url} lets us in and renews tokens"),
+            door_finding(door_ends, now()),
+            clock_finding(now() - issued_at, "the platform"),
+        ]
+    )
 
 
 async def _denied(state: StateFolder, error: BusDenied, now: Clock) -> list[Finding]:
@@ -155,8 +168,8 @@ def _pins(state: StateFolder) -> Finding:
     return Finding(Grade.OK, "pins", f"{count} owner key{'s' if count > 1 else ''} obeyed")
 
 
-def slot_findings(status: Status) -> Sequence[Finding]:
-    """Judge what is held, refused and waiting."""
+def slot_findings(status: Status, *, turned_away: bool = False) -> Sequence[Finding]:
+    """Judge what is held, refused and waiting. No order reaches who is *turned_away*."""
     findings = [
         Finding(Grade.OK, "slot", f"{note.slot_id} holds revision {note.revision}")
         for note in status.slots
@@ -164,16 +177,14 @@ def slot_findings(status: Status) -> Sequence[Finding]:
     if not findings:
         findings.append(Finding(Grade.WARN, "slot", "no credential is held; `byok key set` one"))
     if status.locked:
-        remedy = f"its owner lifts that with `byok server unlock {status.server_id}`"
-        findings.append(Finding(Grade.WARN, "locked", f"by a signed order; {remedy}"))
-    findings += [
-        Finding(Grade.WARN, "slot", f"{slot} is stopped by a signed order; {_resume(status, slot)}")
-        for slot in sorted(status.stopped)
-    ]
-    findings += [
-        Finding(Grade.BAD, "slot", f"{slot}: the newest sealing was refused ({reason})")
-        for slot, reason in status.refused.items()
-    ]
+        remedy = f"; its owner lifts that with `byok server unlock {status.server_id}`"
+        by = "by a signed order" + ("" if turned_away else remedy)
+        findings.append(Finding(Grade.WARN, "locked", by))
+    for slot in sorted(status.stopped):
+        remedy = f"; its owner resumes it with `byok key resume {status.server_id} {slot}`"
+        by = f"{slot} is stopped by a signed order" + ("" if turned_away else remedy)
+        findings.append(Finding(Grade.WARN, "slot", by))
+    findings += [_refused(status, slot, reason) for slot, reason in status.refused.items()]
     if status.held is not None:
         findings.append(Finding(Grade.WARN, "outbox", held_words(status.waiting, status.held)))
     elif status.waiting > _WAITING_WARN:
@@ -182,8 +193,13 @@ def slot_findings(status: Status) -> Sequence[Finding]:
     return findings
 
 
-def _resume(status: Status, slot: str) -> str:
-    return f"its owner resumes it with `byok key resume {status.server_id} {slot}`"
+def _refused(status: Status, slot: str, reason: str) -> Finding:
+    """Judge a refused sealing: anybody with the owner's API token can send one that must be."""
+    held = next((note.revision for note in status.slots if note.slot_id == slot), None)
+    now = "no credential is held" if held is None else f"revision {held} stays in use"
+    again = f"if it was yours, send it again with `byok key set {status.server_id} {slot}`"
+    detail = f"{slot}: the newest sealing was refused ({reason}), {now}; {again}"
+    return Finding(Grade.BAD if held is None else Grade.WARN, "slot", detail)
 
 
 def held_words(waiting: int, held: Held) -> str:

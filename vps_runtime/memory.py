@@ -1,6 +1,7 @@
 """Where the agent's memory may go: pages that are seen, swap, core files. For `byok-vps doctor`.
 
-Everything is read from the kernel's own words about the running process, which anybody may read.
+Everything is read from the kernel's own words about the running process. Anybody may read them,
+but where an undumpable process has its pages only root.
 """
 
 from collections.abc import Sequence
@@ -18,11 +19,13 @@ class AgentMemory:
     """A running agent, as proc(5) has it."""
 
     pid: int
+    hidden: bool | None
+    """Whether it has pages that the kernel itself does not map; None: we may not see that."""
     locked_kb: int
     """Memory that is never swapped: the root key's page, once there is one."""
     swapped_kb: int
-    may_dump: bool
-    """Whether a core file could be written."""
+    may_dump: bool | None
+    """Whether a core file could be written; None: of a process of root that cannot be seen."""
     may_swap: bool
     """Whether its control group lets it be swapped."""
 
@@ -38,23 +41,36 @@ class HostMemory:
     """None: no agent runs on this state folder."""
 
 
-def memory_findings(host: HostMemory) -> Sequence[Finding]:
-    """Judge how well the keys in memory are kept. Pure."""
-    return [_page(host), *_swap(host), *_dumps(host)]
+def memory_findings(host: HostMemory, *, locked: bool = False) -> Sequence[Finding]:
+    """Judge how well the keys in memory are kept; one that is *locked* has none. Pure."""
+    return [_page(host, locked=locked), *_swap(host), *_dumps(host)]
 
 
-def _page(host: HostMemory) -> Finding:
-    if host.offers is Protection.PLAIN:
-        remedy = f"allow the agent to lock memory (LimitMEMLOCK=1M; {_UNIT})"
-        return Finding(Grade.WARN, "memory", f"the root key is kept in {host.offers}; {remedy}")
-    if host.agent is None:
+def _page(host: HostMemory, *, locked: bool) -> Finding:
+    agent = host.agent
+    if agent is None:
         detail = f"no agent runs; started, it keeps the root key in {host.offers}"
-        return Finding(Grade.OK, "memory", detail)
-    if host.agent.locked_kb == 0:
-        detail = f"the agent (pid {host.agent.pid}) has no key in protected memory"
-        remedy = f"if it is unlocked, allow it to lock memory (LimitMEMLOCK=1M; {_UNIT})"
+        if host.offers is not Protection.PLAIN:
+            return Finding(Grade.OK, "memory", detail)
+        remedy = f"allow it to lock memory (LimitMEMLOCK=1M; {_UNIT})"
         return Finding(Grade.WARN, "memory", f"{detail}; {remedy}")
-    return Finding(Grade.OK, "memory", f"the root key is kept in {host.offers}")
+    if agent.hidden:
+        return Finding(Grade.OK, "memory", f"the root key is kept in {Protection.HIDDEN}")
+    if agent.locked_kb == 0:
+        return _no_page(agent, locked=locked)
+    if agent.hidden is None:
+        detail = "the root key is never swapped; run this as root to see whether it is hidden, too"
+        return Finding(Grade.OK, "memory", detail)
+    return Finding(Grade.OK, "memory", f"the root key is kept in {Protection.LOCKED}")
+
+
+def _no_page(agent: AgentMemory, *, locked: bool) -> Finding:
+    if locked:
+        detail = f"the agent (pid {agent.pid}) is locked by a signed order and keeps no key"
+        return Finding(Grade.OK, "memory", detail)
+    detail = f"the agent (pid {agent.pid}) has no key in protected memory"
+    remedy = f"if it is unlocked, allow it to lock memory (LimitMEMLOCK=1M; {_UNIT})"
+    return Finding(Grade.WARN, "memory", f"{detail}; {remedy}")
 
 
 def _swap(host: HostMemory) -> Sequence[Finding]:
@@ -76,6 +92,10 @@ def _swap(host: HostMemory) -> Sequence[Finding]:
 def _dumps(host: HostMemory) -> Sequence[Finding]:
     if host.agent is None:
         return []
+    if host.agent.may_dump is None:
+        detail = f"pid {host.agent.pid} runs as root, of which nobody can see whether it may dump"
+        remedy = f"give the agent a user of its own ({_UNIT})"
+        return [Finding(Grade.WARN, "dumps", f"{detail}; {remedy}")]
     if host.agent.may_dump:
         detail = f"a crash of pid {host.agent.pid} would write its keys to a core file"
         remedy = "restart it with `byok-vps run`, which forbids that, under no debugger"
@@ -106,14 +126,39 @@ def _holder(lock: Path, proc: Path) -> int | None:
 def _agent(pid: int, proc: Path) -> AgentMemory:
     folder = proc / str(pid)
     status = dict(line.partition(":")[::2] for line in _text(folder / "status").splitlines())
-    core = [line for line in _text(folder / "limits").splitlines() if "core file size" in line]
     return AgentMemory(
         pid,
+        hidden=_hidden(folder),
         locked_kb=_kilobytes(status.get("VmLck", "")),
         swapped_kb=_kilobytes(status.get("VmSwap", "")),
-        may_dump=not core or core[0].split()[4] != "0",
+        may_dump=_may_dump(folder, status.get("Uid", "").split()),
         may_swap=_text(_group(folder) / "memory.swap.max").strip() != "0",
     )
+
+
+def _hidden(process: Path) -> bool | None:
+    try:
+        return "secretmem" in (process / "maps").read_text()
+    except OSError:
+        return None
+
+
+def _may_dump(process: Path, uids: Sequence[str]) -> bool | None:
+    """Go by the owner: the files of an undumpable process belong to root (proc(5)).
+
+    The limit alone does not do it: a core that is piped to a program knows none (core(5)).
+    """
+    limits = _text(process / "limits").splitlines()
+    core = [line.split() for line in limits if "core file size" in line]
+    if not uids or not core:
+        return True
+    effective = int(uids[1])
+    if effective == 0:
+        return True if core[0][4] != "0" else None
+    try:
+        return (process / "status").stat().st_uid == effective
+    except FileNotFoundError:  # it has just ended
+        return False
 
 
 def _group(process: Path) -> Path:

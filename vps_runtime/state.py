@@ -144,6 +144,11 @@ class StateFolder:
         return self.root / "outbox.db"
 
     @property
+    def lock_note(self) -> Path:
+        """There while an order locks this server and the disk is too full for the outbox."""
+        return self.root / "locked"
+
+    @property
     def lock_file(self) -> Path:
         """Held by the agent that runs on this folder; its process id."""
         return self.root / "lock"

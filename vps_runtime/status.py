@@ -89,7 +89,7 @@ async def read_status(state: StateFolder) -> Status:
             if key.startswith(prefix)
         },
         stopped(told),
-        is_locked(told),
+        is_locked(told) or state.lock_note.exists(),
         read_turned_away(state.turned_away),
         await asyncio.to_thread(last_refusal, state),
         held,

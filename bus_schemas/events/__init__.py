@@ -18,6 +18,7 @@ from bus_schemas.events.custody import (
     ServerUnlocked,
     UnlockAnswered,
     UnlockApproved,
+    UnlockRecovered,
     UnlockRefused,
     UnlockShredded,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "StatusChanged",
     "UnlockAnswered",
     "UnlockApproved",
+    "UnlockRecovered",
     "UnlockRefused",
     "UnlockShredded",
 ]

@@ -76,6 +76,22 @@ class UnlockApproved(Event):
     signer: Key32
 
 
+class UnlockRecovered(Event):
+    """A recovery window let a disk in that is newer than the evaluator's state. May be told twice.
+
+    It was believed that much without a proof. Whose disk it was should be looked at.
+    """
+
+    type: ClassVar[str] = "byok.unlock.recovered.v1"
+    template: ClassVar[SubjectTemplate] = UNLOCK
+    writer: ClassVar[Writer] = Writer.EVALUATOR
+    since: ClassVar[date] = date(2026, 11, 23)
+
+    server_id: ServerId
+    generation: CounterFromZero
+    """The generation that it came with."""
+
+
 class UnlockShredded(Event):
     """The server's unlock key was destroyed; no copy of its disk opens any more."""
 

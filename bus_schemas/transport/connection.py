@@ -10,7 +10,7 @@ import base64
 import contextlib
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import nats.errors
@@ -30,6 +30,7 @@ from bus_schemas.transport.nats_manners import (
     jittered,
     shut,
 )
+from bus_schemas.transport.pulse import watched
 from bus_schemas.transport.retiring import Retiring
 from bus_schemas.transport.target import (
     BusDenied,
@@ -45,7 +46,10 @@ _log = structlog.get_logger(__name__)
 _CONNECT_SECONDS = 10
 _FLUSH_SECONDS = 5
 
-Listener = Callable[[Msg], Awaitable[None]]
+_STUCK_SECONDS = 120.0
+"""A listener that took no step for so long is stuck (`pulse`), and holds up what comes after."""
+
+Listener = Callable[[Msg], Coroutine[Any, Any, None]]
 _T = TypeVar("_T")
 
 
@@ -161,9 +165,14 @@ class Bus:
 
     async def listen(self, subject: str, listener: Listener, *, queue: str = "") -> None:
         """Subscribe now and after every rebuild; on return the server knows, if it is there."""
-        self._listeners.append((subject, queue, listener))
+
+        async def heard(message: Msg) -> None:
+            work, name = listener(message), f"listener on {subject}"
+            await watched(name, work, within=_STUCK_SECONDS, needs=self, ends=True)
+
+        self._listeners.append((subject, queue, heard))
         if self._client is not None:
-            await self._client.subscribe(subject, queue=queue, cb=listener)
+            await self._client.subscribe(subject, queue=queue, cb=heard)
             await _heard(self._client)
 
     async def renew(self) -> None:

@@ -2,7 +2,6 @@
 
 import secrets
 import time
-from collections.abc import Iterable
 
 from bus_schemas.envelope import Envelope, wrap
 from bus_schemas.event import Event
@@ -26,11 +25,3 @@ def fresh(
         correlationid=correlationid,
         causationid=causationid,
     )
-
-
-def fresh_all(
-    events: Iterable[Event], *, correlationid: str | None = None
-) -> list[Envelope[Event]]:
-    """Return *events* in new envelopes that share one correlation."""
-    shared = correlationid or new_id()
-    return [fresh(event, correlationid=shared) for event in events]

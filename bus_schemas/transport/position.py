@@ -14,11 +14,13 @@ CREATE TABLE IF NOT EXISTS ledger_position (
 ) STRICT;
 """
 
+POSITION_QUERY = "SELECT created, sequence, digest FROM ledger_position"
+"""The row of a `Position`; nothing before the first batch."""
+
 
 async def read_position(database: aiosqlite.Connection) -> Position | None:
     """Return the committed position; None before the first batch."""
-    query = "SELECT created, sequence, digest FROM ledger_position"
-    row = await fetch_one(database, query)
+    row = await fetch_one(database, POSITION_QUERY)
     return Position(row[0], row[1], row[2]) if row else None
 
 

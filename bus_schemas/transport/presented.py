@@ -1,4 +1,4 @@
-"""Which certificate somebody shows, whether or not it would be trusted. Nothing is sent to him."""
+"""Which certificate somebody shows, whether or not it would be trusted. Nothing is sent to it."""
 
 import asyncio
 import contextlib

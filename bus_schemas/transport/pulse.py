@@ -2,8 +2,8 @@
 
 There is no task that pings. Each essential task is `watched`: whenever it takes a step, it marks
 its progress, and if the others have marked theirs in time, too, that very step sends the ping. A
-blocked event loop, a task that waits for what never comes and a disk that hangs all end alike: no
-ping, and systemd starts the process anew.
+blocked event loop, a task that waits for what never comes, a loop that has returned and a disk that
+hangs all end alike: no ping, and systemd starts the process anew.
 
 A task that needs the bus is excused while the bus is away: waiting is its work then, and a restart
 would cost a server its unlocked vault just when it cannot be unlocked anew.
@@ -40,7 +40,8 @@ class _Task:
     name: str
     within: float
     needs: Connection | None
-    last: float
+    ends: bool
+    last: float = 0.0
 
     def overdue(self, now: float) -> bool:
         if self.needs is not None and not self.needs.connected:
@@ -58,6 +59,8 @@ class Pulse:
         self.manager = manager
         self._clock = clock
         self._tasks: set[_Task] = set()
+        self._ended: set[str] = set()
+        """What was to go on for ever and has returned."""
         self._pinged = -1e9
         self._reported: tuple[str, ...] = ()
 
@@ -71,9 +74,10 @@ class Pulse:
             _current.reset(token)
 
     def stuck(self) -> tuple[str, ...]:
-        """Return the names of the tasks that are overdue."""
+        """Return the names of the tasks that are overdue, or that returned and may not."""
         now = self._clock()
-        return tuple(sorted(task.name for task in self._tasks if task.overdue(now)))
+        overdue = {task.name for task in self._tasks if task.overdue(now)}
+        return tuple(sorted(overdue | self._ended))
 
     @contextlib.contextmanager
     def _keeping(self, task: _Task) -> Iterator[None]:
@@ -81,6 +85,9 @@ class Pulse:
         self._tasks.add(task)
         try:
             yield
+            if not task.ends:
+                _log.critical("work_ended", task=task.name)
+                self._ended.add(task.name)
         finally:
             self._tasks.discard(task)
 
@@ -103,16 +110,23 @@ _current: ContextVar[Pulse | None] = ContextVar("pulse", default=None)
 
 
 def watched(
-    name: str, work: Coroutine[Any, Any, _T], *, within: float, needs: Connection | None = None
+    name: str,
+    work: Coroutine[Any, Any, _T],
+    *,
+    within: float,
+    needs: Connection | None = None,
+    ends: bool = False,
 ) -> Coroutine[Any, Any, _T]:
     """Return *work* as an essential task, which takes a step at least every *within* seconds.
 
-    *needs* is what it may wait for without end. Outside a `Pulse` it is *work* itself.
+    *needs* is what it may wait for without end. Work that returns counts as stuck from then on,
+    unless it *ends* by its nature; what it raises is for whoever awaits it. Outside a `Pulse` it is
+    *work* itself.
     """
     pulse = _current.get()
     if pulse is None:
         return work
-    return _drive(pulse, _Task(name, within, needs, 0.0), work)
+    return _drive(pulse, _Task(name, within, needs, ends), work)
 
 
 def tell_ready(status: str) -> None:

@@ -14,6 +14,7 @@ from platform_handlers.authority.nats_process import (
     start_nats_server,
 )
 from platform_handlers.authority.pair_watch import renewals
+from platform_handlers.authority.refusal import remembered
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.authority.store import check_store
 from platform_handlers.authority.streams import make_streams
@@ -35,19 +36,25 @@ def run(settings: Settings) -> None:
 
 
 async def _run(installation: Installation) -> None:
-    server = await start_nats_server(installation, log=installation.nats / "nats-server.log")
+    with remembered(installation):
+        server = await start_nats_server(installation, log=installation.nats / "nats-server.log")
     try:
         if not _known_by_port(installation, server.target.url):
             write_bus_url(installation, server.target.url)
-        bus = await role_bus(installation, server.target, Role.SETUP).open()
-        try:
-            await check_store(installation, bus)  # first: a failed attempt would destroy a stream
-            await make_streams(bus)
-        finally:
-            await bus.close()
+        with remembered(installation):
+            await _make_streams(server, installation)
         await until_stopped(_watch(server, installation))
     finally:
         server.stop()
+
+
+async def _make_streams(server: NatsServer, installation: Installation) -> None:
+    bus = await role_bus(installation, server.target, Role.SETUP).open()
+    try:
+        await check_store(installation, bus)  # first: a failed attempt would destroy a stream
+        await make_streams(bus)
+    finally:
+        await bus.close()
 
 
 def _known_by_port(installation: Installation, url: str) -> bool:

@@ -42,6 +42,11 @@ class Installation:
         return self.root / "nats"
 
     @property
+    def nats_refusal(self) -> Path:
+        """What `byok nats run` was last refused with; missing after a good start."""
+        return self.nats / "refused"
+
+    @property
     def authority(self) -> Path:
         """Seeds that sign tokens and certificates."""
         return self.root / "authority"

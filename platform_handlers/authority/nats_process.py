@@ -15,6 +15,7 @@ from pathlib import Path
 from bus_schemas.errors import ByokError
 from bus_schemas.transport.target import BusTarget
 from platform_handlers.authority.installation import Installation
+from platform_handlers.authority.rotation import check_pair
 
 _START_SECONDS = 15
 _STOP_SECONDS = 20
@@ -64,8 +65,9 @@ async def start_nats_server(installation: Installation, *, log: Path) -> NatsSer
 def launch(installation: Installation, *, log: Path) -> NatsServer:
     """Start nats-server and return it once it listens; it tells its port itself.
 
-    Raises NatsServerFailed with the end of its log.
+    Raises NatsServerFailed with the end of its log, Refused(`pair_broken`).
     """
+    check_pair(installation.bus_pair)
     ports = Path(tempfile.mkdtemp(prefix="byok-ports-"))
     try:
         with log.open("ab") as sink:

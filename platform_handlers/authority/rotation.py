@@ -25,7 +25,7 @@ from bus_schemas.authorities import (
     write_authorities,
 )
 from bus_schemas.errors import Refused
-from bus_schemas.transport.private_files import PUBLIC, write_private
+from bus_schemas.transport.private_files import PUBLIC, give_to_folders_owner, write_private
 from platform_handlers.authority import tls
 from platform_handlers.authority.installation import Installation, PairFiles
 
@@ -64,6 +64,20 @@ def read(installation: Installation) -> Authorities:
 def read_certificate(pair: PairFiles) -> x509.Certificate:
     """Return the certificate in use. Raises OSError or ValueError."""
     return x509.load_pem_x509_certificate(pair.certificate.read_bytes())
+
+
+def check_pair(pair: PairFiles) -> None:
+    """Raise Refused(`pair_broken`) where a renewal broke off between a key and its certificate.
+
+    Files that cannot be read are whoever needs them to tell of.
+    """
+    try:
+        whole = tls.belong_together(pair.certificate.read_bytes(), pair.key.read_bytes())
+    except (OSError, ValueError):
+        return
+    if not whole:
+        detail = f"{pair.key} is not the key of {pair.certificate}: a renewal broke off"
+        raise Refused("pair_broken", f"{detail}; run `byok ca renew`")
 
 
 def add(installation: Installation, *, now: datetime) -> Authorities:
@@ -178,5 +192,6 @@ def _next_key(installation: Installation) -> Path:
 def _alone(installation: Installation) -> Iterator[None]:
     """Hold off a second operator with the same idea."""
     with (installation.authority / "ca.lock").open("a") as file:
+        give_to_folders_owner(file.fileno(), installation.authority)
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -85,6 +85,12 @@ def signed_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
     return True
 
 
+def belong_together(certificate: bytes, key: bytes) -> bool:
+    """Whether PEM *key* is the private key of PEM *certificate*. Raises ValueError on others."""
+    public = serialization.load_pem_private_key(key, password=None).public_key()
+    return public == x509.load_pem_x509_certificate(certificate).public_key()
+
+
 def made_at(certificate: x509.Certificate) -> datetime:
     """Return the moment *certificate* was made at; its life begins a little before."""
     return certificate.not_valid_before_utc + _BACKDATE

@@ -11,10 +11,10 @@ from typing import Final
 from bus_schemas.errors import Refused
 from bus_schemas.events import ConfigDesired
 from bus_schemas.events.config import DesiredSlot
+from bus_schemas.events.fingerprint import MAX_SLOTS
 from bus_schemas.providers import Provider
 from bus_schemas.sealed import SealedEnvelope, check_signature
 
-MAX_SLOTS: Final = 64
 MAX_STEP: Final = 1000
 """A server takes no revision further ahead: a slip must not use up the counter."""
 

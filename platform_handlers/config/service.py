@@ -1,6 +1,7 @@
 """The config handler as a running thing: writer, view, ledger reader, outbox and purger."""
 
 import asyncio
+import contextlib
 from typing import Self
 
 import structlog
@@ -8,6 +9,7 @@ import structlog
 from bus_schemas.flows import Role
 from bus_schemas.streams import LEDGER
 from bus_schemas.transport.connection import Bus
+from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.jetstream import StreamError
 from bus_schemas.transport.ledger import Batch, LedgerReader, Position
 from bus_schemas.transport.outbox import OutboxPump
@@ -24,6 +26,8 @@ from platform_handlers.config.writer import ConfigWriter, ServerOwners
 _log = structlog.get_logger(__name__)
 
 _PURGE_AGAIN_SECONDS = 5.0
+_LOOK_ANYWAY_SECONDS = 30.0
+"""An idle purger still takes a step now and then: `pulse` tells it from one that is stuck."""
 _STUCK_SECONDS = 120.0
 """A task that took no step for so long is stuck (`pulse`)."""
 
@@ -60,11 +64,11 @@ class ConfigHandler:
             for name, work in (
                 ("config reader", self.reader.run()),
                 ("config outbox", self._pump.run()),
+                ("config purger", self._keep_purging()),
             ):
                 tasks.create_task(
                     watched(name, work, within=_STUCK_SECONDS, needs=self._bus), name=name
                 )
-            tasks.create_task(self._keep_purging(), name="config purger")
 
     async def close(self) -> None:
         """Close everything."""
@@ -87,8 +91,10 @@ class ConfigHandler:
             try:
                 await purge_stored(self._bus, self._store)
                 await self.orders.withdraw_answered()
-            except (BusUnavailable, StreamError) as error:
+            except (BusUnavailable, StreamError, StorageFull) as error:
                 _log.warning("purge_waits", error=str(error))
                 await asyncio.sleep(_PURGE_AGAIN_SECONDS)
             else:
-                await self._folded.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_ANYWAY_SECONDS):
+                        await self._folded.wait()

@@ -2,27 +2,30 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, Self
 
 import aiosqlite
 
+from bus_schemas.event import ServerFact
 from bus_schemas.events import (
     ConfigRequested,
     CredentialStored,
     PinsChanged,
     SealingKeyPublished,
     ServerReenrolled,
+    ServerUnlocked,
 )
+from bus_schemas.events.fingerprint import MAX_SLOTS
 from bus_schemas.keys import SignedSealingKey
 from bus_schemas.transport.database import fetch_all, fetch_one, open_database, transaction
 from bus_schemas.transport.ledger import Batch, Fact, Position
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
 from bus_schemas.transport.position import POSITION_SCHEMA, read_position, write_position
 from platform_handlers.config.orders.book import ORDERS_SCHEMA, fold_answers
-from platform_handlers.config.plan import MAX_SLOTS
 from platform_handlers.config.projection import Progress, fold, is_slot_fact, slot_of
 
 FILE_NAME: Final = "config.db"
@@ -51,6 +54,11 @@ CREATE TABLE IF NOT EXISTS announced (
 CREATE TABLE IF NOT EXISTS machines (
     server_id TEXT PRIMARY KEY,
     nkey TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS starts (
+    server_id TEXT PRIMARY KEY,
+    newest INTEGER NOT NULL, -- as the evaluator tells
+    former INTEGER NOT NULL -- the last one of a machine that was replaced; 0 for none
 ) STRICT;
 CREATE TABLE IF NOT EXISTS purges (
     server_id TEXT NOT NULL,
@@ -96,18 +104,8 @@ class ConfigStore:
     async def apply(self, batch: Batch) -> None:
         """Commit the new state, the parked pointers and the position together."""
         async with transaction(self.database):
-            kept = await self._fold_slots(batch.facts)
-            await self._announce(batch.facts)
-            await fold_answers(self.database, batch.facts)
-            await self.database.executemany(
-                "INSERT INTO purges VALUES (?, ?, ?) ON CONFLICT (server_id, slot_id)"
-                " DO UPDATE SET revision = max(revision, excluded.revision)",
-                [
-                    (stored.server_id, stored.slot_id, stored.revision)
-                    for stored in (fact.envelope.data for fact in batch.facts)
-                    if isinstance(stored, CredentialStored) and slot_of(stored) in kept
-                ],
-            )
+            for facts in _machine_by_machine(batch.facts):
+                await self._fold(facts)
             await put(self.database, batch.parked)
             await write_position(self.database, batch.position)
 
@@ -132,11 +130,53 @@ class ConfigStore:
         return [Purge(*row) for row in rows]
 
     async def purged(self, purge: Purge) -> None:
-        """Forget *purge*, unless a newer revision has been stored meanwhile."""
-        await self.database.execute(
-            "DELETE FROM purges WHERE server_id = ? AND slot_id = ? AND revision <= ?",
-            (purge.server_id, purge.slot_id, purge.revision),
+        """Forget *purge*, unless a newer revision has been stored meanwhile. Raises StorageFull."""
+        async with transaction(self.database):
+            await self.database.execute(
+                "DELETE FROM purges WHERE server_id = ? AND slot_id = ? AND revision <= ?",
+                (purge.server_id, purge.slot_id, purge.revision),
+            )
+
+    async def _fold(self, facts: Sequence[Fact]) -> None:
+        """Fold *facts*, of which only the first may put another machine in a server's place."""
+        if isinstance(first := facts[0].envelope.data, ServerReenrolled):
+            await self._forget_machine(first)
+        await self._note_starts(facts)
+        facts = await self._of_present_machines(facts)
+        kept = await self._fold_slots(facts)
+        await self._announce(facts)
+        await fold_answers(self.database, facts)
+        await self.database.executemany(
+            "INSERT INTO purges VALUES (?, ?, ?) ON CONFLICT (server_id, slot_id)"
+            " DO UPDATE SET revision = max(revision, excluded.revision)",
+            [
+                (stored.server_id, stored.slot_id, stored.revision)
+                for stored in (fact.envelope.data for fact in facts)
+                if isinstance(stored, CredentialStored) and slot_of(stored) in kept
+            ],
         )
+
+    async def _note_starts(self, facts: Iterable[Fact]) -> None:
+        await self.database.executemany(
+            "INSERT INTO starts VALUES (?, ?, 0) ON CONFLICT (server_id)"
+            " DO UPDATE SET newest = max(newest, excluded.newest)",
+            [
+                (start.server_id, start.incarnation)
+                for start in (fact.envelope.data for fact in facts)
+                if isinstance(start, ServerUnlocked)
+            ],
+        )
+
+    async def _of_present_machines(self, facts: Sequence[Fact]) -> Sequence[Fact]:
+        """Leave out what former machines said: it may come late, or once more."""
+        query = "SELECT server_id, former FROM starts WHERE former > 0"
+        former = {row[0]: row[1] for row in await fetch_all(self.database, query)}
+        return [
+            fact
+            for fact in facts
+            if not isinstance(event := fact.envelope.data, ServerFact)
+            or event.incarnation > former.get(event.server_id, 0)
+        ]
 
     async def _fold_slots(self, facts: Iterable[Fact]) -> set[_Slot]:
         """Fold what is told of slots; return those that are kept."""
@@ -184,11 +224,6 @@ class ConfigStore:
         """Keep the newest of what servers say of themselves; an older one may come again."""
         newest: list[tuple[str, str, int, int, str]] = []
         for event in (fact.envelope.data for fact in facts):
-            if isinstance(event, ServerReenrolled):
-                await self._write_announced(newest)
-                await self._forget_machine(event)
-                newest.clear()
-                continue
             if isinstance(event, SealingKeyPublished):
                 # Whose key it is, is checked here too: the ids inside were only read as data.
                 if event.signed_key.server_id != event.server_id:
@@ -202,19 +237,27 @@ class ConfigStore:
         await self._write_announced(newest)
 
     async def _forget_machine(self, event: ServerReenrolled) -> None:
-        """Forget what a server's former machine said of itself, but not how far it had counted.
+        """Forget all that a server's former machine said, which may have been a thief.
 
-        The same word again must not take from the new machine what it has said since.
+        Not the numbers it counted with tell what was its own, but the evaluator's: each start that
+        was told of by now. The first of the new machine has a higher number. The same fact again
+        must not take from the new machine what it has said since.
         """
         told = await self.database.execute(
             "INSERT INTO machines VALUES (?, ?) ON CONFLICT (server_id)"
             " DO UPDATE SET nkey = excluded.nkey WHERE nkey <> excluded.nkey",
             (event.server_id, event.nkey),
         )
-        if told.rowcount > 0:
+        if told.rowcount <= 0:
+            return
+        for table in ("announced", "progress", "order_answers"):
             await self.database.execute(
-                "UPDATE announced SET body = '' WHERE server_id = ?", (event.server_id,)
+                f"DELETE FROM {table} WHERE server_id = ?",  # noqa: S608 (our own three)
+                (event.server_id,),
             )
+        await self.database.execute(
+            "UPDATE starts SET former = newest WHERE server_id = ?", (event.server_id,)
+        )
 
     async def _write_announced(self, newest: Iterable[tuple[str, str, int, int, str]]) -> None:
         await self.database.executemany(
@@ -228,3 +271,10 @@ class ConfigStore:
         query = "SELECT body FROM announced WHERE server_id = ? AND what = ?"
         row = await fetch_one(self.database, query, (server_id, what))
         return str(row[0]) if row else None
+
+
+def _machine_by_machine(facts: Sequence[Fact]) -> Iterator[Sequence[Fact]]:
+    """Part *facts* before each that puts another machine in a server's place. Pure."""
+    begins = [i for i, f in enumerate(facts) if isinstance(f.envelope.data, ServerReenrolled)]
+    for begin, end in pairwise(sorted({0, *begins, len(facts)})):
+        yield facts[begin:end]

@@ -67,7 +67,7 @@ class _Turn:
 
 
 class ConfigWriter:
-    """The only writer of desired documents. *bus* has role CONFIG."""
+    """Puts sealings into documents, as `OrderWriter` puts orders. *bus* has role CONFIG."""
 
     def __init__(
         self, bus: Bus, owners: ServerOwners, *, clock: Callable[[], float] = time.time

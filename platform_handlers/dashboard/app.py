@@ -23,6 +23,7 @@ from bus_schemas.transport.jetstream import StreamError
 from bus_schemas.transport.pulse import watched
 from bus_schemas.transport.target import BusUnavailable
 from platform_handlers.authority.installation import Installation
+from platform_handlers.authority.rotation import check_pair
 from platform_handlers.banner.feed import Feed
 from platform_handlers.dashboard import api
 from platform_handlers.dashboard.authorities import (
@@ -80,9 +81,11 @@ async def serve(
 ) -> AsyncIterator[str]:
     """Serve *app* with the installation's certificate; give its `https://` address.
 
-    Port 0 lets the system choose. Raises OSError when the address is taken or the pair unreadable.
+    Port 0 lets the system choose. Raises OSError when the address is taken or the pair unreadable,
+    Refused(`pair_broken`).
     """
     pair = installation.api_pair
+    check_pair(pair)
     with _listening(host, port) as listener:
         server = _Server(
             uvicorn.Config(
@@ -101,7 +104,7 @@ async def serve(
         # `access_log=False` only takes its handlers away, and whoever adds one brings it back.
         logging.getLogger("uvicorn.access").disabled = True
         server.config.load()  # a bad certificate is told here, to whoever starts us
-        serving = watched("https", server.serve([listener]), within=_STUCK_SECONDS)
+        serving = watched("https", server.serve([listener]), within=_STUCK_SECONDS, ends=True)
         running = asyncio.create_task(serving, name="https")
         assert server.config.ssl is not None  # noqa: S101 (both files were given)
         renewing = asyncio.create_task(keep_current(server.config.ssl, pair), name="certificate")
@@ -168,8 +171,3 @@ async def _routing_problem(_: Request, error: Exception) -> Response:
 async def _bus_problem(_: Request, error: Exception) -> Response:
     _log.warning("api_unavailable", error=type(error).__name__)
     return unavailable("The platform's message bus or disk does not answer.").response()
-
-
-def page_link(url: str, secret: str) -> str:
-    """Return the address that an owner opens to sign in, once."""
-    return f"{url}/login/{secret}"

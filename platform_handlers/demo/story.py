@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bus_schemas.api import sign_in_link
 from bus_schemas.flows import Role
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.target import BusTarget
@@ -150,7 +151,7 @@ class Story:
         url = self.installation.api_url.read_text().strip()
         async with await Registry.open(self.installation.platform / FILE_NAME) as registry:
             sign_ins = SignIns(registry)
-            return {o: f"{url}/login/{await sign_ins.make_link(o)}" for o in OWNERS}
+            return {o: sign_in_link(url, await sign_ins.make_link(o)) for o in OWNERS}
 
     async def close(self) -> None:
         """Stop everything that was started."""

@@ -22,6 +22,7 @@ from bus_schemas.transport.target import BusDenied, BusTarget, BusUnavailable, T
 from platform_handlers.authority.accounts import user_credentials
 from platform_handlers.authority.initialise import CORE_ROLES
 from platform_handlers.authority.installation import Installation
+from platform_handlers.authority.refusal import last_refusal
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.authority.store import STREAM_NOT_FOUND, stored_streams, wrong_key
 from platform_handlers.doctor import databases, rules
@@ -47,9 +48,9 @@ async def roles(installation: Installation, target: BusTarget) -> list[Finding]:
         detail = f"{target.url} answers over TLS and lets all {len(tries)} roles in"
         return [Finding(Grade.OK, "bus", detail)]
     if len(failed) == len(tries):
-        return [Finding(Grade.BAD, "bus", _remedied(failed[0][1]))]
+        return [Finding(Grade.BAD, "bus", _remedied(installation, failed[0][1]))]
     return [
-        Finding(Grade.BAD, "bus", f"role {name} cannot sign in: {_remedied(error)}")
+        Finding(Grade.BAD, "bus", f"role {name} cannot sign in: {_remedied(installation, error)}")
         for name, error in failed
     ]
 
@@ -65,9 +66,12 @@ async def _sign_in(
     return None
 
 
-def _remedied(error: ByokError | OSError) -> str:
+def _remedied(installation: Installation, error: ByokError | OSError) -> str:
     if isinstance(error, BusUnavailable):
-        return f"{error}; start `byok nats run`, or open the way to it"
+        if refused := last_refusal(installation):
+            return f"{error}; the last `byok nats run` ended with {refused}"
+        start = "start `byok nats run` (it says why if it does not stay)"
+        return f"{error}; {start}, or open the way to it"
     if isinstance(error, TokenRefused):
         return f"{error}; restore roles/ and nats/ from the same back-up"
     if isinstance(error, BusDenied):
@@ -124,7 +128,7 @@ async def reader_findings(installation: Installation, bus: Bus) -> list[Finding]
     found: list[Finding] = []
     for reader in databases.readers(installation):
         try:
-            position = await asyncio.to_thread(databases.position, reader.path)
+            position = await asyncio.to_thread(databases.position, reader)
             state = await check_position(bus, LEDGER, reader.name, position)
             behind: int | ReaderMustStop | None = (
                 state.last - position.sequence if position else None

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from bus_schemas.transport.database import read_beside
 from bus_schemas.transport.ledger import Position
+from bus_schemas.transport.position import POSITION_QUERY
 from platform_handlers.authority.installation import Installation
+from platform_handlers.fingerprint import store as fingerprint
 
 
 @dataclass(frozen=True)
@@ -17,19 +19,24 @@ class Reader:
     path: Path
     command: str
     """What runs it."""
+    query: str = POSITION_QUERY
+    """What finds its place in the ledger."""
 
 
 def readers(installation: Installation) -> list[Reader]:
     """Return all of them."""
-    names = ("config", "fingerprint", "health")
-    found = [Reader(n, installation.platform / f"{n}.db", "byok platform run") for n in names]
-    evaluator = Reader("evaluator", installation.evaluator / "state.db", "byok evaluator run")
-    return [*found, evaluator]
+    folder, run = installation.platform, "byok platform run"
+    return [
+        Reader("config", folder / "config.db", run),
+        Reader("fingerprint", folder / "fingerprint.db", run, fingerprint.POSITION_QUERY),
+        Reader("health", folder / "health.db", run),
+        Reader("evaluator", installation.evaluator / "state.db", "byok evaluator run"),
+    ]
 
 
-def position(path: Path) -> Position | None:
-    """Return where a store stands; None if it never read. Raises sqlite3.Error."""
-    rows = read_beside(path, "SELECT created, sequence, digest FROM ledger_position")
+def position(reader: Reader) -> Position | None:
+    """Return where a reader stands; None if it never read. Raises sqlite3.Error."""
+    rows = read_beside(reader.path, reader.query)
     return Position(*rows[0]) if rows else None
 
 

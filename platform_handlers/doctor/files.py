@@ -10,8 +10,8 @@ from bus_schemas.transport.presented import presented_certificate
 from bus_schemas.transport.target import BusTarget, BusUnavailable
 from platform_handlers.authority import rotation
 from platform_handlers.authority.installation import Installation, read_signed_authorities
+from platform_handlers.ca.shown import faces
 from platform_handlers.doctor import rules
-from platform_handlers.trust.shown import faces
 
 
 def authority(installation: Installation, at: datetime) -> list[Finding]:
@@ -28,8 +28,37 @@ def authority(installation: Installation, at: datetime) -> list[Finding]:
     return [
         *rules.authority_findings(known.certificates, known.in_use, at),
         *(rules.leaf_finding(who, leaf, at) for who, leaf in leaves),
+        *_broken(installation),
+        *_order_key(installation),
         *_published(installation, known),
     ]
+
+
+def _broken(installation: Installation) -> list[Finding]:
+    found = []
+    for pair in (installation.bus_pair, installation.api_pair):
+        try:
+            rotation.check_pair(pair)
+        except Refused as refused:
+            found.append(Finding(Grade.BAD, "certificate", refused.detail))
+    return found
+
+
+def _order_key(installation: Installation) -> list[Finding]:
+    """Judge the platform's order key, which an installation older than orders does not have."""
+    seed = installation.order_seed
+    try:
+        seed.stat()
+    except FileNotFoundError:
+        detail = f"{seed} is missing: `byok server revoke` cannot order a server to lock itself"
+        remedy = (
+            "for servers that enrol from now on, as the platform's user:"
+            f" (umask 077; head -c 32 /dev/urandom > {seed}), then restart `byok platform run`"
+        )
+        return [Finding(Grade.WARN, "orders", f"{detail}; {remedy}")]
+    except OSError:  # not for our eyes, so it is not for us to judge
+        pass
+    return []
 
 
 def _published(installation: Installation, known: rotation.Authorities) -> list[Finding]:

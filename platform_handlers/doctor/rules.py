@@ -14,7 +14,7 @@ from bus_schemas.authorities import authority_id
 from bus_schemas.errors import ReaderMustStop
 from bus_schemas.finding import Finding, Grade, expiry_finding, span
 from bus_schemas.streams import Stream
-from platform_handlers.trust.rules import Trusting, named, trusting_others, without
+from platform_handlers.ca.rules import Trusting, named, trusting_others, without
 
 _FULL = 0.8
 _DISK_FREE = 0.1
@@ -137,7 +137,8 @@ def answer_finding(name: str, command: str, *, answered: bool) -> Finding:
     """Judge whether somebody answers servers' requests."""
     if answered:
         return Finding(Grade.OK, name, f"the {name} answers servers")
-    detail = f"the {name} does not answer; is `{command}` running? Start it, or look into its log"
+    remedy = f"is `{command}` running? Start it, look into its log, or try again in a minute"
+    detail = f"the {name} does not answer; {remedy}"  # after a restart of the bus it comes back
     return Finding(Grade.BAD, name, detail)
 
 
@@ -183,13 +184,16 @@ def trust_findings(trusting: Trusting, certificates: Sequence[x509.Certificate])
     lacking = without(trusting, ids[-1])
     found = []
     if strange:
+        trust = "trusts" if len(strange) == 1 else "trust"
         detail = (
-            f"{named(strange)} trusts a CA that is retired or none of ours; if this stands for a"
+            f"{named(strange)} {trust} a CA that is retired or none of ours; if this stands for a"
             " day, put public/ca.pem in place of its ca.pem"
         )
         found.append(Finding(Grade.WARN, "trust", detail))
     if len(certificates) > 1 and lacking:
-        detail = f"{named(lacking)} is not known to trust the next CA; wait before `byok ca use`"
+        verb = "is" if len(lacking) == 1 else "are"
+        known = f"{named(lacking)} {verb} not known to trust the next CA"
+        detail = f"{known}; wait before `byok ca use`"
         found.append(Finding(Grade.WARN, "trust", detail))
     return found
 

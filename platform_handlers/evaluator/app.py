@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from bus_schemas.codec import decode
 from bus_schemas.errors import Refused
-from bus_schemas.events import EpochOpened, ServerReenrolled
+from bus_schemas.events import EpochOpened, ServerProvisioned, ServerReenrolled
 from bus_schemas.flows import Role
 from bus_schemas.streams import LEDGER
 from bus_schemas.transport.connection import Bus
@@ -90,15 +90,22 @@ class _Told:
 
     async def apply(self, batch: Batch) -> None:
         await self._servers.apply(batch)
-        if any(isinstance(fact.envelope.data, ServerReenrolled) for fact in batch.facts):
+        told = [fact.envelope.data for fact in batch.facts]
+        if any(isinstance(event, ServerReenrolled) for event in told):
             await self.destroy_outlived_keys()
-        await self._evaluator.roster.heard_news()
+        if any(isinstance(event, ServerProvisioned | ServerReenrolled) for event in told):
+            await self._evaluator.roster.heard_news()
         self._pump.wake()
 
     async def destroy_outlived_keys(self) -> None:
-        """Destroy the unlock keys of machines whose place another one took."""
+        """Destroy the unlock keys of machines whose place another one took.
+
+        Also at each start and on a retry, when all rows are as they should be: whoever destroyed
+        a key may have been killed before it emptied the log.
+        """
         for server_id, enrolment in await self._servers.reenrolled():
             await self._keys.renew(server_id, enrolment)
+        await self._keys.empty_log()
 
 
 @contextlib.asynccontextmanager

@@ -1,6 +1,7 @@
 """Answers the API on `byok.v1.approve.{server_id}`: an owner lets a restored machine in, once."""
 
 import time
+from dataclasses import replace
 
 import structlog
 from nats.aio.msg import Msg
@@ -52,7 +53,10 @@ class Approvals:
             raise Refused("wrong_server", detail)
         server = require_active(server_id, await self._servers.server(server_id))
         check_approval(approval)
-        about = await self._servers.circumstances(server, now=int(time.time()))
+        now = int(time.time())
+        copies = await self._servers.refused_copies(server_id, now=now)
+        about = await self._servers.circumstances(server, now=now)
+        about = replace(about, refused_copies=copies)
 
         def decide(found: Found) -> RatchetAdvanced:
             return rules.approve(rules.current(found.state, about), approval, about)

@@ -38,15 +38,18 @@ def run(settings: Settings) -> None:
 def recover(settings: Settings, until: str) -> None:
     """After a restore: believe each server one higher generation, until T.
 
-    For a ratchet that was restored from a backup. In that time an older copy of a disk may be
-    believed as well, if it asks before its server does: keep T short, and start the servers anew.
+    For a ratchet that was restored from a backup, and for servers that may have lost starts by
+    it. In that time a copy of a disk that is newer than the backup is believed as well, if it asks
+    before its server does: keep T short, and start the servers anew. No older disk is opened. Who
+    came so is told in the ledger (byok.unlock.recovered.v1).
 
-    A state that is not the evaluator's own (`ratchet_forged`) is never believed: it goes on from
-    the last one that it stored.
+    A state that is gone or not the evaluator's own (`ratchet_forged`) is never believed: it goes
+    on from the last one that it stored. A server whose key is not in unlock-keys.db
+    (`unlock_key_missing`) is made a new one, with which only a recovery code opens its vault.
     """
     end = _instant(until)
     asyncio.run(_recover(settings, int(end.timestamp())))
-    click.echo(f"until {end.isoformat()} each server is believed one higher generation")
+    click.echo(f"until {end.isoformat()} each server that lost starts is believed one higher one")
 
 
 @evaluator.command()

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from nats.aio.msg import Msg
 
+from bus_schemas.approval import copy_code
 from bus_schemas.errors import ByokError, ContractError, Refused
 from bus_schemas.evaluation import (
     ChallengeReply,
@@ -32,19 +33,30 @@ from bus_schemas.evaluation import (
     FingerprintRequest,
     KeysReply,
     KeysRequest,
-    RefusalReply,
+    Question,
+    UnlockReply,
     UnlockRequest,
     check_request_signature,
     open_request,
+    sign_commit,
     sign_keys,
+    sign_refusal,
+    sign_unlock,
 )
 from bus_schemas.event import Event
-from bus_schemas.events.custody import RatchetAdvanced, UnlockAnswered, UnlockRefused
+from bus_schemas.events.custody import (
+    RatchetAdvanced,
+    UnlockAnswered,
+    UnlockRecovered,
+    UnlockRefused,
+)
 from bus_schemas.nonces import check_nonce, nonce, nonce_key
+from bus_schemas.oprf import OprfKey
 from bus_schemas.ratchet_mac import FORGED, ratchet_key
 from bus_schemas.requests import EVALUATE
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.outbox import OutboxPump
+from bus_schemas.unlock import unlock_check, unlock_key_info
 from platform_handlers.doors.rules import Allowance, Door
 from platform_handlers.evaluator import rules
 from platform_handlers.evaluator.keys import KeyStore
@@ -59,6 +71,12 @@ QUEUE: Final = "evaluator"
 
 _TELLING = frozenset({"stale_generation", "generation_ahead", "too_many_unlocks", FORGED})
 """Refusals that become facts."""
+
+_OF_A_COPY = frozenset({"stale_generation", "generation_ahead"})
+"""Refusals that the owner can overrule, by the code of the disk that asked."""
+
+_OF_THE_REQUEST = frozenset({"bad_request", "bad_element"})
+"""What can be broken about a request; anything else that breaks a contract is stored with us."""
 
 _TOLD_PER_HOUR = 30
 _HOUR = 3600
@@ -105,9 +123,9 @@ class Evaluator:
         self._servers = servers
         self._pump = pump
         self._told: defaultdict[str, deque[float]] = defaultdict(deque)
-        self.roster = Roster(servers)
-        self._door = Door(_EACH_SERVER)
         self._room = asyncio.Semaphore(_AT_ONCE)
+        self.roster = Roster(servers, self._room)
+        self._door = Door(_EACH_SERVER)
         self._working: set[asyncio.Task[None]] = set()
 
     async def listen(self) -> None:
@@ -116,16 +134,18 @@ class Evaluator:
 
     async def answer(self, subject: str, raw: bytes) -> EvaluatorReply:
         """Return the reply to one request. Raises ByokError when there can be none now."""
-        server_id = ""
+        server_id = EVALUATE.parse(subject)["server_id"]
+        question = Question.asked(server_id, raw)
         try:
-            server_id = EVALUATE.parse(subject)["server_id"]
             server, request = await self._checked(server_id, raw)
-            return await self._serve(server, request)
+            return await self._serve(server, question, request)
         except (Refused, ContractError) as error:
-            _log.warning("evaluation_refused", server=server_id, reason=error.reason)
+            if isinstance(error, ContractError) and error.reason not in _OF_THE_REQUEST:
+                raise
+            _log.warning("evaluation_refused", server=server_id, error=str(error))
             if error.reason in _TELLING:
                 await self._tell_refusal(server_id, error.reason)
-            return RefusalReply(reason=error.reason)
+            return sign_refusal(self._own.signing, question, error.reason)
 
     async def _checked(self, server_id: str, raw: bytes) -> tuple[KnownServer, EvaluatorRequest]:
         """Return the server, which is active, and the request that it signed and sealed to us."""
@@ -140,46 +160,87 @@ class Evaluator:
             check_request_signature(opened, server.identity_key)
         return server, opened.request
 
-    async def _serve(self, server: KnownServer, request: EvaluatorRequest) -> EvaluatorReply:
+    async def _serve(
+        self, server: KnownServer, question: Question, request: EvaluatorRequest
+    ) -> EvaluatorReply:
         """Serve a request whose signature was checked."""
         if isinstance(request, ChallengeRequest):
             return ChallengeReply(nonce=await self._fresh_nonce(server))
         if isinstance(request, KeysRequest):
             return await self._public_keys(server)
         if isinstance(request, UnlockRequest):
-            return await self._unlock(server, request)
+            return await self._unlock(server, question, request)
         if isinstance(request, CommitRequest):
-            return await self._commit(server, request)
+            return await self._commit(server, question, request)
         return await self._fingerprint(server, request)
 
     async def _public_keys(self, server: KnownServer) -> KeysReply:
-        key = await self._keys.unlock_key(server.server_id, server.enrolment)
         epochs = await self._keys.epochs()
         return sign_keys(
             self._own.signing,
             server_id=server.server_id,
-            unlock_public_key=key.public_key,
             fingerprint_public_keys={e.epoch: e.key.public_key for e in epochs},
             current_epoch=epochs[-1].epoch,
             nonce=await self._fresh_nonce(server),
         )
 
-    async def _unlock(self, server: KnownServer, request: UnlockRequest) -> EvaluationReply:
-        key = await self._keys.unlock_key(server.server_id, server.enrolment)
-        evaluation = key.evaluate(request.blinded)  # first: a bad element must not advance it
-        found = await self._advance(server, request, rules.unlock)
-        # Before the answer leaves: whoever gets it can open the disk, commit or no commit.
-        coming = rules.next_incarnation(found.state, server.incarnation)
-        await self._tell(UnlockAnswered(server_id=server.server_id, incarnation=coming))
-        return EvaluationReply(evaluation=evaluation, nonce=self._nonce(server, found))
+    async def _unlock_key(self, server: KnownServer) -> OprfKey:
+        """Return k_server. Raises Refused: `unlock_key_shredded`, `unlock_key_missing`."""
+        server_id, enrolment = server.server_id, server.enrolment
+        key = await self._keys.find(server_id, enrolment)
+        if key is not None:
+            return key
+        about = await self._about(server)
+        found = await self._ratchets.read(server_id, about)
+        rules.check_new_key(rules.current(found.state, about), about)
+        return await self._keys.unlock_key(server_id, enrolment)
 
-    async def _commit(self, server: KnownServer, request: CommitRequest) -> CommitReply:
+    async def _unlock(
+        self, server: KnownServer, question: Question, request: UnlockRequest
+    ) -> UnlockReply:
+        server_id = server.server_id
+        key, following = _keys_for(await self._unlock_key(server), server_id, request)
+        x, following_x = request.blinded
+        # First: a bad element must not advance it.
+        evaluation = key.evaluate([x]) + following.evaluate([following_x])
+        found = await self._let_in(server, request)
+        # Before the answer leaves: whoever gets it can open the disk, commit or no commit.
+        if rules.came_by_window(found.state, now=int(time.time())):
+            _log.warning("let_in_by_window", server=server_id, generation=request.g)
+            await self._tell(UnlockRecovered(server_id=server_id, generation=request.g))
+        coming = rules.next_incarnation(found.state, server.incarnation)
+        await self._tell(UnlockAnswered(server_id=server_id, incarnation=coming))
+        public_keys = (key.public_key, following.public_key)
+        return UnlockReply(
+            evaluation=evaluation,
+            public_keys=public_keys,
+            signature=sign_unlock(self._own.signing, question, request, public_keys),
+            nonce=self._nonce(server, found),
+        )
+
+    async def _let_in(self, server: KnownServer, request: UnlockRequest) -> Found:
+        """Store the unlock; note which disk was refused, so that a mistyped code is noticed."""
+        server_id, now = server.server_id, int(time.time())
+        code = copy_code(server_id, request.g, unlock_check(request.preimage))
+        try:
+            found = await self._advance(server, request, rules.unlock)
+        except Refused as refusal:
+            if refusal.reason in _OF_A_COPY:
+                await self._servers.note_copy(server_id, code, now=now)
+            raise
+        await self._servers.forget_copy(server_id, code)
+        return found
+
+    async def _commit(
+        self, server: KnownServer, question: Question, request: CommitRequest
+    ) -> CommitReply:
         found = await self._advance(server, request, rules.commit)
         incarnation = rules.incarnation_of(found.state)
         # Also on a repeat: the first time it may not have come so far.
         await self._servers.tell_unlocked(server.server_id, incarnation)
         self._pump.wake()
-        return CommitReply(incarnation=incarnation, nonce=self._nonce(server, found))
+        fresh = self._nonce(server, found)
+        return sign_commit(self._own.signing, question, incarnation, fresh)
 
     async def _fingerprint(
         self, server: KnownServer, request: FingerprintRequest
@@ -258,3 +319,15 @@ class Evaluator:
             await message.respond(reply.model_dump_json().encode())
         except ByokError as error:
             _log.warning("evaluation_unanswered", subject=message.subject, error=str(error))
+
+
+def _keys_for(seed: OprfKey, server_id: str, request: UnlockRequest) -> tuple[OprfKey, OprfKey]:
+    """Return the keys for the two disks that *request* claims to have, and for no others.
+
+    What it blinded nobody sees. Under these keys another disk's input is worth nothing.
+    """
+    g = request.g
+    return (
+        seed.under(unlock_key_info(server_id, g, unlock_check(request.preimage))),
+        seed.under(unlock_key_info(server_id, g + 1, unlock_check(request.next_preimage))),
+    )

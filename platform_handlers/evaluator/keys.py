@@ -84,25 +84,40 @@ class KeyStore:
         await self._unlock.close()
         await self._epochs.close()
 
+    async def find(self, server_id: str, enrolment: int = 1) -> OprfKey | None:
+        """Return k_server of that enrolment or a later one, None before it was made.
+
+        Raises Refused(`unlock_key_shredded`).
+        """
+        row = await fetch_one(self._unlock, _FIND, (server_id,))
+        return None if row is None or row[1] < enrolment else _key(server_id, row[0])
+
     async def unlock_key(self, server_id: str, enrolment: int = 1) -> OprfKey:
         """Return k_server of that enrolment, made at the first call.
 
         The key of an earlier enrolment is destroyed. One of a later is not: a ledger that is
         read anew tells of all enrolments in turn. Raises Refused(`unlock_key_shredded`).
         """
-        row = await fetch_one(self._unlock, _FIND, (server_id,))
-        if row is None or row[1] < enrolment:
-            row = await self._make(server_id, enrolment)
-        if row[0] is None:
-            detail = f"the unlock key of {server_id} was destroyed; no copy of its disk opens"
-            raise Refused("unlock_key_shredded", detail)
-        return OprfKey.from_seed(row[0])
+        found = await self.find(server_id, enrolment)
+        if found is not None:
+            return found
+        return _key(server_id, await self._make(server_id, enrolment))
 
     async def renew(self, server_id: str, enrolment: int) -> None:
-        """Destroy the key of an enrolment before *enrolment*; the next call makes a new one."""
-        row = await fetch_one(self._unlock, _FIND, (server_id,))
-        if row is not None and row[1] < enrolment:
-            await self._make(server_id, enrolment)
+        """Destroy the key of an enrolment before *enrolment*; `unlock_key` makes a new one.
+
+        Not here: where the file came from an older back-up, the new one was made already.
+        Raises StorageBusy; see `empty_log`.
+        """
+        async with transaction(self._unlock):
+            row = await fetch_one(self._unlock, _FIND, (server_id,))
+            outlived = row is not None and row[1] < enrolment and row[0] is not None
+            if outlived:
+                await self._unlock.execute(
+                    "UPDATE unlock_keys SET seed = NULL WHERE server_id = ?", (server_id,)
+                )
+        if outlived:
+            await self.empty_log()
 
     async def shred(self, server_id: str, enrolment: int = 1) -> None:
         """Destroy k_server for good, its traces in the file and its log included.
@@ -120,7 +135,7 @@ class KeyStore:
                 "INSERT OR REPLACE INTO unlock_key_enrolments VALUES (?, ?)",
                 (server_id, enrolment),
             )
-        await self._empty_log()
+        await self.empty_log()
 
     async def epochs(self) -> tuple[EpochKey, ...]:
         """Return the epochs in use, oldest first; the last one is current."""
@@ -137,12 +152,18 @@ class KeyStore:
             )
         return (await self.epochs())[-1]
 
-    async def _make(self, server_id: str, enrolment: int) -> tuple[bytes | None, int]:
+    async def empty_log(self) -> None:
+        """Cut the write-ahead log, where a destroyed seed may still stand. Raises StorageBusy."""
+        busy, *_ = await fetch_one(self._unlock, "PRAGMA wal_checkpoint(TRUNCATE)")
+        if busy:  # still, after the busy timeout
+            raise StorageBusy("the key is destroyed, but its log is in use; do it once more")
+
+    async def _make(self, server_id: str, enrolment: int) -> bytes | None:
         """Put a fresh seed in the place of an older enrolment's, unless somebody was faster."""
         async with transaction(self._unlock):
             row = await fetch_one(self._unlock, _FIND, (server_id,))
             if row is not None and row[1] >= enrolment:
-                return row[0], row[1]
+                return bytes(row[0]) if row[0] is not None else None
             seed = secrets.token_bytes(SEED_LENGTH)
             await self._unlock.execute(
                 "INSERT OR REPLACE INTO unlock_keys VALUES (?, ?)", (server_id, seed)
@@ -152,11 +173,12 @@ class KeyStore:
                 (server_id, enrolment),
             )
         if row is not None:
-            await self._empty_log()
-        return seed, enrolment
+            await self.empty_log()
+        return seed
 
-    async def _empty_log(self) -> None:
-        """Cut the write-ahead log, where the destroyed seed may still stand."""
-        busy, *_ = await fetch_one(self._unlock, "PRAGMA wal_checkpoint(TRUNCATE)")
-        if busy:  # still, after the busy timeout
-            raise StorageBusy("the key is destroyed, but its log is in use; do it once more")
+
+def _key(server_id: str, seed: bytes | None) -> OprfKey:
+    if seed is None:
+        detail = f"the unlock key of {server_id} was destroyed; no copy of its disk opens"
+        raise Refused("unlock_key_shredded", detail)
+    return OprfKey.from_seed(seed)

@@ -18,7 +18,7 @@ from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import Conflict, Expect, StoredMessage, read_last, store
 from bus_schemas.transport.target import BusUnavailable
-from platform_handlers.evaluator.rules import Circumstances, first_state, instead
+from platform_handlers.evaluator.rules import Circumstances, first_state, instead, never_started
 from platform_handlers.evaluator.servers import ServerStore
 
 _log = structlog.get_logger(__name__)
@@ -79,16 +79,18 @@ class Ratchets:
         """
         subject = RatchetAdvanced.template.fill({"server_id": server_id})
         message = await read_last(self._bus, RATCHET.name, subject)
-        if message is None:
+        if message is None and never_started(about):
             return Found(first_state(server_id), 0)
-        try:
-            return self._own(message, subject)
-        except (Refused, ContractError) as error:
-            reason = error.reason
-        place = {"server": server_id, "sequence": message.sequence, "fault": reason}
-        _log.error(FORGED, **place)  # also where a window is open: somebody wrote it
+        sequence, fault = 0, "missing"
+        if message is not None:
+            try:
+                return self._own(message, subject)
+            except (Refused, ContractError) as error:
+                sequence, fault = message.sequence, error.reason
+        place = {"server": server_id, "sequence": sequence, "fault": fault}
+        _log.error(FORGED, **place)  # also where a window is open: somebody wrote or removed it
         own = await self._servers.remembered(server_id)
-        return Found(instead(server_id, own, about), message.sequence)
+        return Found(instead(server_id, own, about), sequence)
 
     def _own(self, message: StoredMessage, subject: str) -> Found:
         """Return the state in *message*. Raises Refused, ContractError: it is not this server's."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Final
 
 from platform_handlers.evaluator.servers import KnownServer, ServerStore, require_active
@@ -11,15 +12,20 @@ _NEWS_SECONDS: Final = 2.0
 
 
 class Roster:
-    """The servers of the store, as far as the ledger has told of them, and a little patience."""
+    """The servers of the store, as far as the ledger has told of them, and a little patience.
 
-    def __init__(self, servers: ServerStore) -> None:
+    Who asks holds a place in *room*, and leaves it while it waits for news: else as many badly
+    signed requests as there are places would keep everybody out.
+    """
+
+    def __init__(self, servers: ServerStore, room: asyncio.Semaphore) -> None:
         self._servers = servers
+        self._room = room
         self._news = asyncio.Condition()
         self._doubted: set[str] = set()
 
     async def heard_news(self) -> None:
-        """Say that the ledger told something: whoever just enrolled may be waiting."""
+        """Say that the ledger told of an enrolment: that machine may be waiting."""
         async with self._news:
             self._news.notify_all()
 
@@ -33,7 +39,7 @@ class Roster:
     async def newer(self, server: KnownServer) -> KnownServer:
         """Return *server* as it is after a moment, in which it may have been enrolled again.
 
-        One at a time waits so for a server: badly signed requests must not take all the room.
+        One at a time waits so for a server: there are no more waiting than servers.
         """
         server_id = server.server_id
         if server_id in self._doubted:
@@ -48,11 +54,22 @@ class Roster:
     async def _heard_of(self, server_id: str, enrolment: int) -> KnownServer | None:
         """Return the server, waiting a moment for the news of that *enrolment*."""
         known = None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_NEWS_SECONDS), self._news:
-                while True:
-                    known = await self._servers.server(server_id)
-                    if known is not None and known.enrolment >= enrolment:
-                        break
-                    await self._news.wait()
+        async with _outside(self._room):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_NEWS_SECONDS), self._news:
+                    while True:
+                        known = await self._servers.server(server_id)
+                        if known is not None and known.enrolment >= enrolment:
+                            break
+                        await self._news.wait()
         return known
+
+
+@contextlib.asynccontextmanager
+async def _outside(room: asyncio.Semaphore) -> AsyncIterator[None]:
+    """Give the caller's place in *room* to others meanwhile."""
+    room.release()
+    try:
+        yield
+    finally:
+        await room.acquire()

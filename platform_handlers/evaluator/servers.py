@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Final, Self
 
 import aiosqlite
+from pydantic import ValidationError
 
-from bus_schemas.errors import Refused
+from bus_schemas.errors import ContractError, Refused
 from bus_schemas.event import Event
 from bus_schemas.events import (
     MessageParked,
+    PinsChanged,
     RatchetAdvanced,
     ServerDeprovisioned,
     ServerProvisioned,
@@ -27,10 +29,13 @@ from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.ledger import Batch, Position
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, depth, put
 from bus_schemas.transport.position import POSITION_SCHEMA, read_position, write_position
-from platform_handlers.evaluator.rules import Circumstances, check_allowance
+from platform_handlers.evaluator.approvers import ToldPins, fold_pins
+from platform_handlers.evaluator.rules import Circumstances, check_allowance, incarnation_of
 
 FILE_NAME: Final = "state.db"
 _DAY_SECONDS = 24 * 3600
+_MOST_COPIES = 32
+"""Of one server, within a day."""
 
 _SCHEMA = (
     """
@@ -56,6 +61,18 @@ CREATE TABLE IF NOT EXISTS evaluations (
 CREATE TABLE IF NOT EXISTS ratchets (
     server_id TEXT PRIMARY KEY,
     state TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS pins ( -- fingerprints, with spaces between
+    server_id TEXT PRIMARY KEY,
+    incarnation INTEGER NOT NULL,
+    pinned TEXT NOT NULL,
+    dropped TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS refused_copies (
+    server_id TEXT NOT NULL,
+    code TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (server_id, code)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS recovery (
     only INTEGER PRIMARY KEY CHECK (only = 1),
@@ -152,7 +169,46 @@ class ServerStore:
         """Return what a decision about *server* at *now* (Unix seconds) rests on."""
         row = await fetch_one(self.database, "SELECT until FROM recovery")
         until = int(row[0]) if row else 0
-        return Circumstances(now, server.enrolment, server.incarnation, until)
+        told = await self._told_pins(server.server_id)
+        state = await self.remembered(server.server_id)
+        return Circumstances(
+            now,
+            server.enrolment,
+            server.incarnation,
+            until,
+            told,
+            None if state is None else incarnation_of(state),
+        )
+
+    async def note_copy(self, server_id: str, code: str, *, now: int) -> None:
+        """Remember for a day that the disk *code* was refused at *now*. Raises StorageFull.
+
+        Of too many none gives way: who invents them would drive out the one that is restored.
+        """
+        async with transaction(self.database):
+            await self.database.execute(
+                "DELETE FROM refused_copies WHERE server_id = ? AND at <= ?",
+                (server_id, now - _DAY_SECONDS),
+            )
+            await self.database.execute(
+                "INSERT INTO refused_copies SELECT ?1, ?2, ?3 WHERE (SELECT count(*)"
+                " FROM refused_copies WHERE server_id = ?1) < ?4"
+                " ON CONFLICT (server_id, code) DO UPDATE SET at = excluded.at",
+                (server_id, code, now, _MOST_COPIES),
+            )
+
+    async def forget_copy(self, server_id: str, code: str) -> None:
+        """Forget that the disk *code* was refused: it came in. Raises StorageFull."""
+        async with transaction(self.database):
+            await self.database.execute(
+                "DELETE FROM refused_copies WHERE server_id = ? AND code = ?", (server_id, code)
+            )
+
+    async def refused_copies(self, server_id: str, *, now: int) -> frozenset[str] | None:
+        """Return the codes of the disks refused within a day; None if some may be missing."""
+        query = "SELECT code FROM refused_copies WHERE server_id = ? AND at > ?"
+        rows = await fetch_all(self.database, query, (server_id, now - _DAY_SECONDS))
+        return frozenset(row[0] for row in rows) if len(rows) < _MOST_COPIES else None
 
     async def open_recovery(self, until: int) -> None:
         """Open a recovery window to *until* (Unix seconds), in place of the one before."""
@@ -168,10 +224,17 @@ class ServerStore:
             )
 
     async def remembered(self, server_id: str) -> RatchetAdvanced | None:
-        """Return the state that was last stored, None if this folder knows of none."""
+        """Return the state that was last stored, None if this folder knows of none.
+
+        Raises ContractError(`damaged_memory`).
+        """
         query = "SELECT state FROM ratchets WHERE server_id = ?"
         row = await fetch_one(self.database, query, (server_id,))
-        return RatchetAdvanced.model_validate_json(row[0]) if row else None
+        try:
+            return RatchetAdvanced.model_validate_json(row[0]) if row else None
+        except ValidationError as error:
+            detail = f"{FILE_NAME} holds no state of {server_id}: {error.error_count()} faults"
+            raise ContractError("damaged_memory", detail) from None
 
     async def tell(self, event: Event) -> None:
         """Put a fact into the outbox. Raises StorageFull."""
@@ -199,12 +262,29 @@ class ServerStore:
             )
         elif isinstance(event, ServerReenrolled):
             await self._enrol_again(event)
+        elif isinstance(event, PinsChanged):
+            await self._fold_pins(event)
         elif isinstance(event, ServerUnlocked):
             await self.database.execute(_REMEMBER, (event.server_id, event.incarnation))
         elif isinstance(event, ServerRevoked | ServerDeprovisioned):
             await self.database.execute(
                 "UPDATE servers SET active = 0 WHERE server_id = ?", (event.server_id,)
             )
+
+    async def _fold_pins(self, event: PinsChanged) -> None:
+        server_id, state = event.server_id, await self.remembered(event.server_id)
+        committed = (state.owner_pins if state else None) or ()
+        before = await self._told_pins(server_id)
+        told = fold_pins(before, committed, event.pinned, event.incarnation)
+        await self.database.execute(
+            "INSERT OR REPLACE INTO pins VALUES (?, ?, ?, ?)",
+            (server_id, told.incarnation, " ".join(told.pinned), " ".join(told.dropped)),
+        )
+
+    async def _told_pins(self, server_id: str) -> ToldPins | None:
+        query = "SELECT incarnation, pinned, dropped FROM pins WHERE server_id = ?"
+        row = await fetch_one(self.database, query, (server_id,))
+        return ToldPins(row[0], *(frozenset(row[n].split()) for n in (1, 2))) if row else None
 
     async def _enrol_again(self, event: ServerReenrolled) -> None:
         """Take the new machine's key. A fact that lies in the ledger twice must count once.
@@ -222,6 +302,8 @@ class ServerStore:
                 " DO UPDATE SET identity_key = excluded.identity_key, active = 1",
                 key,
             )
+            # The new machine counts its starts on, and has given up nothing.
+            await self.database.execute("DELETE FROM pins WHERE server_id = ?", (event.server_id,))
 
 
 def require_known(server_id: str, known: KnownServer | None) -> KnownServer:

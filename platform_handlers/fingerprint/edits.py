@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from bus_schemas.events import FingerprintObserved, FingerprintRenewed, FingerprintRetired
+from bus_schemas.events.fingerprint import MAX_SLOTS
 from platform_handlers.fingerprint.holders import Holders, Holding, SlotKey, Standing, TagKey
 
 _DAY = 24 * 60
 """Ticks; one is a minute that some handler saw."""
 
-MAX_SLOTS = 64
 MAX_TAGS = 200
 MAX_RETIRED = 96
 RETIRED_LIFE_TICKS = 90 * _DAY

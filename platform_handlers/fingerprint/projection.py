@@ -23,14 +23,16 @@ from bus_schemas.events import (
     ServerProvisioned,
     ServerReenrolled,
     ServerRevoked,
+    ServerUnlocked,
 )
 from bus_schemas.events.banner import BannerCode, BannerState
+from bus_schemas.events.fingerprint import MAX_SLOTS
 from platform_handlers.banner import lifecycle
 from platform_handlers.banner.lifecycle import Banner, BannerKey, Cause, Content, Wanted
 from platform_handlers.fingerprint import copies, edits, pins
 from platform_handlers.fingerprint.banners import Banners
 from platform_handlers.fingerprint.conditions import ended, wishes
-from platform_handlers.fingerprint.edits import MAX_SLOTS, Edit, Observer
+from platform_handlers.fingerprint.edits import Edit, Observer
 from platform_handlers.fingerprint.holders import Holders, Holding, SlotKey, TagKey
 from platform_handlers.fingerprint.pins import Pins
 from platform_handlers.fingerprint.reach import Place, Trace, reached, trace
@@ -123,6 +125,8 @@ class Projection:
                 self._provisioned(event)
             case ServerReenrolled():
                 done = self._reenrolled(event)
+            case ServerUnlocked():
+                self._unlocked(event)
             case ServerRevoked() | ServerDeprovisioned():
                 done = self._ended(event)
             case EpochClosed():
@@ -159,6 +163,16 @@ class Projection:
             stamp, tick = server.stamp, self.ticks
             self._keep_server(event.server_id, Server(server.owner_id, stamp, tick, event.nkey))
         return edits.leave(self.holders, event.server_id)
+
+    def _unlocked(self, event: ServerUnlocked) -> None:
+        """Hear a server from this start on, whatever number was invented in its name before.
+
+        No intake stores such a fact. One that got into the ledger all the same must not silence the
+        server for good.
+        """
+        server = self.servers.get(event.server_id)
+        if server is not None and server.stamp[0] > event.incarnation:
+            self._keep_server(event.server_id, replace(server, stamp=(event.incarnation, 0)))
 
     def _ended(self, event: ServerRevoked | ServerDeprovisioned) -> list[Edit]:
         """End a server. A revoked one's holdings stay: whoever took it has the credentials."""

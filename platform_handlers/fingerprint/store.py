@@ -47,6 +47,9 @@ CREATE TABLE IF NOT EXISTS banners (banner_id TEXT PRIMARY KEY, body TEXT NOT NU
 {OUTBOX_SCHEMA}
 """
 
+POSITION_QUERY = "SELECT created, sequence, digest FROM position"
+"""The row of a `Position`: beside it lies the time of the projection, so the table is our own."""
+
 _BANNER = TypeAdapter(Banner)
 _PINS = TypeAdapter(Pins | None)
 

@@ -17,12 +17,13 @@ from nats.errors import Error as NatsError
 from bus_schemas.errors import ByokError
 from bus_schemas.event import Contract
 from bus_schemas.flows import Act, Role, flows
-from bus_schemas.intake import UNUSABLE, Decline, FactStored, admitted
+from bus_schemas.intake import UNUSABLE, Decline, FactDeclined, FactStored, admitted
 from bus_schemas.streams import LEDGER
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.jetstream import StreamError, store_raw
 from platform_handlers.doors.rules import Door
 from platform_handlers.intake import rules
+from platform_handlers.intake.starts import StartBook, Starts
 
 _log = structlog.get_logger(__name__)
 
@@ -33,9 +34,12 @@ QUEUE: Final = "intake"
 class Intake:
     """One process's share of the facts. *bus* has role INTAKE."""
 
-    def __init__(self, bus: Bus, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, bus: Bus, starts: Starts, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """*clock* is in seconds and never goes back."""
         self._bus = bus
+        self._starts = StartBook(starts)
         self._clock = clock
         self._door = Door(rules.FACTS)
         self._rubbish = Door(rules.UNUSABLE_FACTS)
@@ -70,10 +74,12 @@ class Intake:
             self._door.leave(server_id)
 
     async def _taken(self, server_id: str, subject: str, raw: bytes) -> Contract:
-        """Store a fact and return the answer. Raises BusUnavailable."""
-        declined = rules.verdict(raw, subject)
-        if declined is not None and not self._may_be_parked(server_id, declined.error):
-            return declined
+        """Store a fact and return the answer. Raises BusUnavailable, ContractError."""
+        found = rules.verdict(raw, subject)
+        if isinstance(found, int) and not await self._starts.has(server_id, found):
+            found = rules.of_no_start(found)
+        if isinstance(found, FactDeclined) and not self._may_be_parked(server_id, found.error):
+            return found
         try:
             id_ = rules.message_id(server_id, raw)
             sequence = await store_raw(self._bus, admitted(subject), id_, raw)

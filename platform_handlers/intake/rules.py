@@ -5,6 +5,8 @@ from typing import Final
 
 from bus_schemas.codec import UnknownEvent, decode
 from bus_schemas.errors import ContractError
+from bus_schemas.event import ServerFact
+from bus_schemas.events import RatchetAdvanced
 from bus_schemas.intake import (
     MAX_FACT_BYTES,
     OVER_QUOTA,
@@ -17,6 +19,7 @@ from bus_schemas.intake import (
 )
 from platform_handlers.doors.rules import Allowance
 
+_FIVE_MINUTES = 300
 _HOUR = 3600
 _DAY = 24 * _HOUR
 
@@ -34,8 +37,10 @@ def cost(raw: bytes) -> int:
     return max(1, -(-len(raw) // UNIT_BYTES))
 
 
-def verdict(raw: bytes, subject: str) -> FactDeclined | None:
-    """Return the answer to a fact that readers of this build could not use; None: it is good.
+def verdict(raw: bytes, subject: str) -> FactDeclined | int:
+    """Return the answer to a fact that readers of this build could not use.
+
+    Of a good one, return the start that it names: the caller asks whether there was that.
 
     A type that this build does not know is no fault: the platform is upgraded, and the server still
     has the fact (ADR-4).
@@ -43,12 +48,17 @@ def verdict(raw: bytes, subject: str) -> FactDeclined | None:
     if len(raw) > MAX_FACT_BYTES:
         return unusable(OVERSIZED)
     try:
-        decode(raw, subject)
+        event = decode(raw, subject).data
     except UnknownEvent as error:
         return too_early(error.type)
     except ContractError as error:
         return unusable(error.reason)
-    return None
+    return event.incarnation if isinstance(event, ServerFact) else 0
+
+
+def newest_start(state: RatchetAdvanced) -> int:
+    """Return how often the server of *state* was started."""
+    return state.committed if state.incarnation is None else state.incarnation
 
 
 def message_id(server_id: str, raw: bytes) -> str:
@@ -70,6 +80,16 @@ def too_early(type_: str) -> FactDeclined:
     """Answer a fact of a type that this build does not know."""
     words = f"this platform does not know {type_} yet; it has to be upgraded first"
     return _declined(425, TOO_EARLY, words, _HOUR)
+
+
+def of_no_start(incarnation: int) -> FactDeclined:
+    """Answer a fact of a start that the evaluator's ratchet does not tell of.
+
+    Not as unusable: after a restore the ratchet may be behind an honest server, until that has been
+    let in again (`byok evaluator recover`).
+    """
+    words = f"the evaluator knows of no start {incarnation} of this server"
+    return _declined(425, TOO_EARLY, words, _FIVE_MINUTES)
 
 
 def unusable(reason: str) -> FactDeclined:

@@ -11,6 +11,7 @@ from bus_schemas.fields import CredentialKind
 from bus_schemas.keys import fingerprint_typed, in_fours, owner_fingerprint
 from platform_handlers.owner import asking, banner_list, order_commands
 from platform_handlers.owner.console import screen
+from platform_handlers.owner.halted import halted
 from platform_handlers.owner.home import Home
 from platform_handlers.owner.key_set import KeySet, set_key, show_status
 from platform_handlers.owner.place import FILE, ID, Place, with_home, with_platform
@@ -109,7 +110,8 @@ def set_(place: Place, kind: str, **options: Any) -> None:  # noqa: ANN401 (as K
 def status(server_id: str, place: Place) -> None:
     """Show how far each slot of SERVER has come."""
     with PlatformApi(place.address) as platform:
-        show_status(platform.server(server_id), place.home.pinned(server_id), screen())
+        server, halts = platform.server(server_id), halted(platform.orders(server_id).orders)
+        show_status(server, place.home.pinned(server_id), halts, screen())
 
 
 @click.command()

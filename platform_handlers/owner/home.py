@@ -5,11 +5,15 @@ owner.toml    the API's address and the owner's name there
 ca.pem        the only CA trusted for that address
 token         the API token, 0600
 servers.toml  fingerprint of each server's identity key, as its console showed it
+orders.toml   the highest number signed in an order, by such a fingerprint: no platform counts back
 """
 
+import fcntl
 import os
 import stat
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +21,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bus_schemas.errors import Refused
-from bus_schemas.transport.private_files import make_private_folder, write_private
+from bus_schemas.orders import MAX_GAP
+from bus_schemas.transport.private_files import PRIVATE, make_private_folder, write_private
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,46 @@ class Home:
             pins[server_id] = fingerprint
         write_private(self.folder / "servers.toml", _toml(pins))
 
+    def number_order(self, fingerprint: str, told: int) -> int:
+        """Return the number of the next order to the server with *fingerprint*; it is used up.
+
+        Above *told*, the last one in the platform's words, and above all that were signed here: an
+        order of today must not come before one that the platform kept back. Raises Refused
+        (`number_too_high`: so far ahead that the server would take no order any more).
+        """
+        path = self.folder / "orders.toml"
+        with self._alone():
+            numbers = _read_toml(path)
+            own = _number(numbers.get(fingerprint, "0"), path)
+            if told > own + MAX_GAP:
+                detail = (
+                    f"the platform says that the server {fingerprint} is at order {told}, and this "
+                    f"device knows of {own}; nothing was signed. If it has really had so many, "
+                    f'write {fingerprint} = "{told}" into {path}'
+                )
+                raise Refused("number_too_high", detail)
+            numbers[fingerprint] = str(max(own, told) + 1)
+            write_private(path, _toml(numbers))
+        return int(numbers[fingerprint])
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let one command at a time count: two must not sign the same number."""
+        make_private_folder(self.folder)
+        handle = os.open(
+            self.folder / "orders.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE
+        )
+        with os.fdopen(handle) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield  # the kernel lets go when the file is closed, however that happens
+
+
+def _number(text: str, path: Path) -> int:
+    """Return a counted number. Raises Refused(`bad_settings`): never taken for 0."""
+    if not (text.isascii() and text.isdigit()):
+        raise Refused("bad_settings", f"{path} is damaged: {text!r} is no number; repair it")
+    return int(text)
+
 
 def _read_toml(path: Path) -> dict[str, str]:
     """Return a flat table of texts; empty if there is no file. Raises Refused(`bad_settings`)."""
@@ -137,5 +182,5 @@ def _read_toml(path: Path) -> dict[str, str]:
 
 
 def _toml(table: dict[str, str]) -> bytes:
-    """Write ids, fingerprints and https addresses: none of them holds a quote or a backslash."""
+    """Write ids, fingerprints, numbers, https addresses: none holds a quote or a backslash."""
     return "".join(f'{name} = "{value}"\n' for name, value in sorted(table.items())).encode()

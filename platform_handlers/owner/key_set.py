@@ -18,6 +18,7 @@ from bus_schemas.keys import fingerprint_typed, in_fours, server_fingerprint
 from bus_schemas.providers import Provider
 from bus_schemas.transport.fresh import new_id
 from platform_handlers.owner import asking, sealing
+from platform_handlers.owner.halted import Halted
 from platform_handlers.owner.home import Home
 from platform_handlers.owner.pasted import other_provider
 from platform_handlers.owner.platform_api import PlatformApi, PlatformUnreachable
@@ -155,9 +156,12 @@ def _verdict(slot: SlotView, console: Console) -> ExitCode | None:
     return None
 
 
-def show_status(server: ServerView, pinned: str | None, console: Console) -> None:
+def show_status(server: ServerView, pinned: str | None, halts: Halted, console: Console) -> None:
     """Print a table of *server*'s slots."""
     console.print(Text(f"{server.server_id}: {_trust(server, pinned)}"))
+    if halts.locked:
+        lift = f"byok server unlock {server.server_id}"
+        console.print(f"locked: it opens and uses nothing, until `{lift}`", style="red")
     if not server.slots:
         console.print(f"No credentials yet; `byok key set {server.server_id} SLOT` sends one.")
         return
@@ -169,7 +173,11 @@ def show_status(server: ServerView, pinned: str | None, console: Console) -> Non
         words = STEP_IN_WORDS[last.step]
         if last.reason and last.step in _BAD:
             words = f"{words}. {reason_in_words(last.reason)}"
-        style = "red" if last.step in _BAD else ""
+        stopped = slot.slot_id in halts.stopped
+        if stopped:
+            lift = f"byok key resume {server.server_id} {slot.slot_id}"
+            words = f"stopped, until `{lift}`; {words}"
+        style = "red" if stopped or last.step in _BAD else ""
         at = f"{last.at:%Y-%m-%d %H:%M} UTC"
         table.add_row(slot.slot_id, slot.provider, str(slot.revision), Text(words, style), at)
     console.print(table)

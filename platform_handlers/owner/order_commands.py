@@ -106,7 +106,7 @@ def distrust(fingerprint: str, place: Place, **options: Any) -> None:  # noqa: A
     """Have your servers obey an owner key no more: a lost device, a departed colleague.
 
     The last key that a server obeys can be removed on its console only. Exit code 0: all said so;
-    1: one refused; 75: one has not answered yet, the order waits for a day.
+    1: one refused; 75: one has not answered yet, the order waits for 30 days.
     """
     _to_some(place, OrderKind.DISTRUST, fingerprint, **options)
 

@@ -3,11 +3,9 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -18,7 +16,7 @@ from bus_schemas.events.config import Order
 from bus_schemas.exit_codes import ExitCode
 from bus_schemas.fields import at_utc
 from bus_schemas.keys import server_fingerprint
-from bus_schemas.orders import Addressee, Instruction, OrderKind, Stamp, sign_order
+from bus_schemas.orders import Addressee, Instruction, OrderKind, Stamp, life, sign_order
 from bus_schemas.transport.fresh import new_id
 from platform_handlers.owner.console import plain
 from platform_handlers.owner.home import Home
@@ -28,11 +26,6 @@ from platform_handlers.owner.words import order_reason_in_words
 _LOOK_EVERY_SECONDS = 0.25
 _ATTEMPTS = 3
 _STALE = "urn:byok:problem:stale-n"
-_TAKING: Final = frozenset({OrderKind.STOP_SLOT, OrderKind.LOCK})
-_LONG: Final = timedelta(days=30)
-"""What takes something away is still wanted when a server that is off comes back."""
-
-_SHORT: Final = timedelta(days=1)
 
 
 class _Outcome(StrEnum):
@@ -83,14 +76,15 @@ def give_orders(
 
     Every server is checked before the first order is given: one wrong name gives none.
     """
-    key, found = home.owner_key(), platform.servers()
+    home.owner_key()  # before anything is asked
+    found = platform.servers()
     known = {server.server_id: server for server in found.servers}
     addressees = [_addressee(found.owner_id, known, name, home) for name in ordering.servers]
     deadline = time.monotonic() + ordering.wait
     outcomes, given = [], []
     for to in addressees:
         try:
-            given.append(_give(platform, key, to, ordering.what))
+            given.append(_give(platform, home, to, ordering.what))
         except PlatformRefused as refusal:
             if len(addressees) == 1:
                 raise
@@ -152,14 +146,16 @@ def _addressee(
     return Addressee(owner_id, server_id, server.identity_key)
 
 
-def _give(
-    platform: PlatformApi, key: Ed25519PrivateKey, to: Addressee, what: Instruction
-) -> _Given:
-    """Sign above the last number; who is overtaken by another device counts again."""
-    life = _LONG if what.kind in _TAKING else _SHORT
+def _give(platform: PlatformApi, home: Home, to: Addressee, what: Instruction) -> _Given:
+    """Sign above the last number; who is overtaken by another device counts again.
+
+    The platform tells the last number, and may lie: it never makes this device count back.
+    """
+    key = home.owner_key()
+    fingerprint = server_fingerprint(to.server_id, to.identity_key)
     for attempt in range(1, _ATTEMPTS + 1):
-        n = platform.orders(to.server_id).last_n + 1
-        order = sign_order(key, to, what, Stamp(new_id(), n, at_utc(time.time()) + life))
+        n = home.number_order(fingerprint, platform.orders(to.server_id).last_n)
+        order = sign_order(key, to, what, Stamp(new_id(), n, at_utc(time.time()) + life(what.kind)))
         try:
             _hand_in(platform, to.server_id, order)
         except PlatformRefused as refusal:

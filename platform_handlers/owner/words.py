@@ -41,7 +41,8 @@ _ORDER_REASONS: Final[Mapping[str, str]] = {
     "bad_signature": "The signature does not fit. If the server was set up anew meanwhile, give "
     "the order again.",
     "replayed": "It has obeyed a newer order already. Give the order again.",
-    "n_jump": "The order's number is far above the last one. Give the order again.",
+    "n_jump": "The order's number is far above the last one. Give the order again; if that stays "
+    "so, see docs/owners.md.",
     "expired": "It came too late, or the server's clock is ahead. Give the order again.",
     "unknown_kind": "Its software is too old for this order.",
     "unknown_slot": "It has no such slot; `byok key status` lists them.",

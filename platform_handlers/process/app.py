@@ -30,6 +30,7 @@ from platform_handlers.dashboard.ports import Neighbours
 from platform_handlers.fingerprint.handler import FingerprintHandler
 from platform_handlers.health.handler import HealthHandler
 from platform_handlers.intake.handler import Intake
+from platform_handlers.intake.starts import RatchetStarts
 from platform_handlers.process.clock import run_clock
 from platform_handlers.provisioning.authorities import AuthorityBook
 from platform_handlers.provisioning.registry import FILE_NAME, Registry
@@ -78,7 +79,8 @@ async def run_platform(
         fingerprint_bus, health_bus = await bus(Role.FINGERPRINT), await bus(Role.HEALTH)
         fingerprint = await FingerprintHandler.open(installation.platform, fingerprint_bus)
         health = await HealthHandler.open(installation.platform, health_bus)
-        await Intake(await bus(Role.INTAKE)).listen()
+        intake_bus = await bus(Role.INTAKE)
+        await Intake(intake_bus, RatchetStarts(intake_bus)).listen()
         feed, api_bus = Feed(), await bus(Role.API)
         neighbours = Neighbours(
             tokens=registry,
@@ -98,10 +100,9 @@ async def run_platform(
             clock = run_clock(fingerprint_bus)
             tasks.create_task(watched("clock", clock, within=_STUCK_SECONDS, needs=fingerprint_bus))
             dashboard_bus = await bus(Role.DASHBOARD)
-            following = _standing_alone(feed.run(dashboard_bus))
-            tasks.create_task(
-                watched("feed", following, within=_STUCK_SECONDS, needs=dashboard_bus)
-            )
+            following = feed.run(dashboard_bus)
+            feeding = watched("feed", following, within=_STUCK_SECONDS, needs=dashboard_bus)
+            tasks.create_task(_standing_alone(feeding))
             book = AuthorityBook(registry, installation)
             app = build_api(neighbours, feed, authorities=book.published)
             tasks.create_task(_serve(app, installation, listen, ready))

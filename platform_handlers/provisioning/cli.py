@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import click
 
+from bus_schemas.api import sign_in_link
 from bus_schemas.errors import Refused
 from bus_schemas.fields import at_utc
 from bus_schemas.join_token import JoinToken
@@ -71,7 +72,7 @@ def link_owner(settings: Settings, owner_id: str) -> None:
     """Print a sign-in link to OWNER's page: 15 minutes, one use."""
     url = _api_url(settings)
     secret = _with_registry(settings, lambda registry: SignIns(registry).make_link(owner_id))
-    click.echo(f"{url}/login/{secret}")
+    click.echo(sign_in_link(url, secret))
 
 
 def _api_url(settings: Settings) -> str:
@@ -235,7 +236,7 @@ def _lines(record: ServerRecord) -> list[tuple[str, object]]:
         ("state", record.state if record.reason is None else f"{record.state} ({record.reason})"),
         ("fingerprint", server_fingerprint(record.server_id, key) if key else "not enrolled yet"),
         ("enrolled", _when(record.enrolled_at)),
-        ("join token", f"good until {_when(join.expires_at)}"),
+        ("join token", f"good until {_when(join.expires_at)}" if join.used_at is None else "used"),
         ("  used", _trace(join.used_at, join.used_from)),
         ("  refused", _trace(join.tried_at, join.tried_from)),
         ("ended", _when(record.ended_at)),

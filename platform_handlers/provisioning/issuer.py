@@ -74,7 +74,10 @@ class Issuer:
         await bus.listen(TOKEN.wildcard, self._on_token, queue=_QUEUE)
 
     async def enrol(self, raw: bytes, source: str, joiner: str) -> EnrolReply:
-        """Enrol a server; *joiner* is who asks, by its subject. Raises ContractError(`malformed`) and the registry's Refused."""
+        """Enrol a server; *joiner* is who asks, by its subject.
+
+        Raises ContractError(`malformed`) and the registry's Refused.
+        """
         try:
             request = EnrolRequest.model_validate_json(raw)
         except ValidationError as error:

@@ -90,15 +90,6 @@ class Session:
     """Unix seconds."""
 
 
-@dataclass(frozen=True)
-class OwnerKey:
-    """An owner's public key that the platform heard of. Servers obey only those they pinned."""
-
-    public_key: bytes
-    fingerprint: str
-    label: str
-
-
 def secret_hash(secret: str) -> bytes:
     """Return what is stored of a 256-bit random secret.
 

@@ -18,18 +18,15 @@ import aiosqlite
 from bus_schemas.errors import Refused
 from bus_schemas.event import Event
 from bus_schemas.events import (
-    OwnerKeyRegistered,
     ServerDeprovisioned,
     ServerRevoked,
 )
-from bus_schemas.keys import owner_fingerprint
 from bus_schemas.transport.database import fetch_all, fetch_one, open_database, transaction
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.outbox import put
 from platform_handlers.provisioning.records import (
     JOIN_SECONDS,
     JoinUse,
-    OwnerKey,
     ServerRecord,
     ServerState,
     check_id,
@@ -109,37 +106,6 @@ class Registry:
         query = "SELECT owner_id FROM owners WHERE token_hash = ?"
         row = await fetch_one(self.database, query, (secret_hash(token),))
         return str(row[0]) if row else None
-
-    async def add_owner_key(self, owner_id: str, public_key: bytes, label: str = "") -> OwnerKey:
-        """Note an owner's public key and tell the ledger; servers obey only what they pinned.
-
-        Repeating it changes nothing. Raises Refused(`unknown_owner`).
-        """
-        key = OwnerKey(public_key, owner_fingerprint(public_key), label)
-        async with transaction(self.database):
-            await self._require_owner(owner_id)
-            added = await self.database.execute(
-                "INSERT OR IGNORE INTO owner_keys VALUES (?, ?, ?, ?)",
-                (owner_id, key.fingerprint, public_key, label),
-            )
-            if added.rowcount:
-                await self.tell(
-                    OwnerKeyRegistered(
-                        owner_id=owner_id,
-                        public_key=public_key,
-                        fingerprint=key.fingerprint,
-                        label=label,
-                    )
-                )
-        return key
-
-    async def owner_keys(self, owner_id: str) -> tuple[OwnerKey, ...]:
-        """Return the owner's keys the platform knows of, by fingerprint."""
-        query = (
-            "SELECT public_key, fingerprint, label FROM owner_keys WHERE owner_id = ? ORDER BY 2"
-        )
-        rows = await fetch_all(self.database, query, (owner_id,))
-        return tuple(OwnerKey(*row) for row in rows)
 
     async def add_server(self, owner_id: str, server_id: str) -> str:
         """Issue *server_id* and return its join secret, good for one use within an hour.

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from bus_schemas.flows import Account
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.private_files import give_to_folders_owner
@@ -26,8 +24,6 @@ from platform_handlers.authority.installation import Installation
 from platform_handlers.provisioning.claims_log import ClaimsLog, ClaimsOrder
 from platform_handlers.provisioning.nats_servers import NatsServers, OpenConnection
 from platform_handlers.provisioning.registry import Registry
-
-_log = structlog.get_logger(__name__)
 
 _GONE_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.05
@@ -122,7 +118,6 @@ class Revoker:
         pushed = Pushed(present.known, updated)
         if pushed.complete:
             await self._claims.pushed(order)
-        _log.info("claims_pushed", servers=pushed.servers, updated=updated, iat=order.issued_at)
         return pushed
 
     def _jwt(self, order: ClaimsOrder) -> str:

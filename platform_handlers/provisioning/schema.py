@@ -11,13 +11,6 @@ CREATE TABLE IF NOT EXISTS owners (
     token_hash BLOB NOT NULL UNIQUE,
     added_at INTEGER NOT NULL
 ) STRICT;
-CREATE TABLE IF NOT EXISTS owner_keys (
-    owner_id TEXT NOT NULL REFERENCES owners,
-    fingerprint TEXT NOT NULL,
-    public_key BLOB NOT NULL,
-    label TEXT NOT NULL,
-    PRIMARY KEY (owner_id, fingerprint)
-) STRICT;
 CREATE TABLE IF NOT EXISTS links (
     hash BLOB PRIMARY KEY,
     owner_id TEXT NOT NULL REFERENCES owners,

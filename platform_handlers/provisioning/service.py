@@ -11,7 +11,7 @@ from bus_schemas.transport import pulse
 from bus_schemas.transport.back_off import BackOff
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import parse_credentials
-from bus_schemas.transport.database import fetch_one, open_database
+from bus_schemas.transport.database import StorageFull, fetch_one, open_database
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, OutboxPump
 from bus_schemas.transport.target import BusTarget, BusUnavailable
 from platform_handlers.authority.installation import Installation
@@ -96,9 +96,11 @@ async def _pushed(revoker: Revoker) -> bool:
     """Push what the bus does not have yet; say whether every nats-server has it now."""
     try:
         pushed = await revoker.push()
-    except BusUnavailable as error:
+    except (BusUnavailable, StorageFull) as error:
         _log.warning("claims_wait", error=str(error))
         return False
+    if pushed is not None:
+        _log.info("claims_pushed", servers=pushed.servers, updated=pushed.updated)
     return pushed is None or pushed.complete
 
 

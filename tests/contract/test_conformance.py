@@ -12,13 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from bus_schemas import approval, evaluation, keys, orders, sealed, tags, unlock
+from bus_schemas import (
+    approval,
+    evaluation,
+    keys,
+    nonces,
+    orders,
+    ratchet_mac,
+    sealed,
+    tags,
+    unlock,
+)
 from bus_schemas.credential import CredentialPayload
+from bus_schemas.events import RatchetAdvanced
 from bus_schemas.events.config import Order
 from bus_schemas.fields import Basis, CredentialKind
 from bus_schemas.oprf import OprfKey, blind
 from tests.oracle import hpke, protocol, ristretto255, voprf
-from vps_runtime.vault import record
+from vps_runtime.vault import record, recovery
 
 FOLDER = Path(__file__).parents[1] / "vectors"
 H = bytes.fromhex
@@ -185,6 +196,10 @@ def test_the_unlock_is_the_pages(server_id: str, g: int, share: bytes, y: bytes)
     s = protocol.unlock_preimage(x)
     assert unlock.unlock_preimage(x) == s
     assert unlock.unlock_check(s) == protocol.unlock_check(s)
+    info = protocol.unlock_key_info(server_id, g, protocol.unlock_check(s))
+    assert unlock.unlock_key_info(server_id, g, unlock.unlock_check(s)) == info
+    theirs = voprf.derive_key(SEED, info)
+    assert OprfKey.from_seed(SEED).under(info).public_key == voprf.public_key(theirs)
     kek = protocol.kek(y, share, server_id, g)
     assert unlock.key_encryption_key(y, share, server_id, g) == kek
     wrapped = protocol.wrapped_root(kek, b"\x09" * 12, share, server_id, g)
@@ -216,6 +231,34 @@ def test_evaluator_requests_are_the_pages() -> None:
     identity = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
     evaluation.check_request_signature(opened, identity)
     assert opened.request == evaluation.ChallengeRequest()
+
+
+@few
+@given(server_id=ids, g=counters, preimages=st.tuples(bytes32, bytes32), raw=st.binary())
+def test_the_evaluators_word_is_the_pages(
+    server_id: str, g: int, preimages: tuple[bytes, bytes], raw: bytes
+) -> None:
+    """Its keys for a disk, its count and its refusal, as signed from the page, must hold here."""
+    signer = Ed25519PrivateKey.from_private_bytes(SEED)
+    public = signer.public_key().public_bytes_raw()
+    question = evaluation.Question.asked(server_id, raw)
+    checks = [protocol.unlock_check(s) for s in preimages]
+    points = (b"\x0e" * 32, b"\x0f" * 32)
+    parts = (server_id, raw, protocol.u64(g))
+    reply = evaluation.UnlockReply(
+        evaluation=b"",
+        public_keys=points,
+        signature=protocol.answer_signature(SEED, "unlock", *parts, *checks, *points),
+    )
+    claim = evaluation.UnlockRequest(
+        g=g, blinded=points, preimage=preimages[0], next_preimage=preimages[1], nonce=points[0]
+    )
+    evaluation.check_unlock(reply, question, claim, evaluator_public_key=public)
+    commit = evaluation.sign_commit(signer, question, g, points[0])
+    assert commit.signature == protocol.answer_signature(SEED, "commit", *parts)
+    refusal = evaluation.sign_refusal(signer, question, "stale_nonce")
+    theirs = protocol.answer_signature(SEED, "refusal", server_id, raw, "stale_nonce")
+    assert refusal.signature == theirs
 
 
 @few
@@ -255,6 +298,35 @@ def test_orders_are_the_pages(names: tuple[str, str, str], identity: bytes, n: i
 
 
 @few
+@given(server_id=ids, numbers=st.lists(counters, min_size=3, max_size=3), check=bytes32)
+def test_what_the_evaluator_computes_for_itself_is_the_pages(
+    server_id: str, numbers: list[int], check: bytes
+) -> None:
+    """Its nonces and the MACs of its states: another evaluator with its keys must take them."""
+    sequence, committed, seen = numbers
+    key = nonces.nonce_key(SEED)
+    assert nonces.nonce(key, server_id, sequence) == protocol.nonce(SEED, server_id, sequence)
+    fields = {"server_id": server_id, "committed": committed, "committed_check": check}
+    fields |= {"unlocks": [seen], "owner_pins": ["A" * 20, "B" * 20]}
+    state = RatchetAdvanced.model_validate(fields)
+    made = ratchet_mac.with_mac(ratchet_mac.ratchet_key(SEED), state)
+    assert made.mac == protocol.ratchet_mac(SEED, fields)
+
+
+@few
+@given(server_id=ids, code=st.binary(min_size=20, max_size=20), salt=bytes32, root=bytes32)
+def test_recovery_files_are_the_pages(
+    server_id: str, code: bytes, salt: bytes, root: bytes
+) -> None:
+    """A recovery file written from the page must open with its code."""
+    theirs = protocol.recovery_file(code, salt, b"\x09" * 12, root, server_id)
+    opened = bytearray(32)
+    file = recovery.RecoveryFile.model_validate_json(theirs)
+    recovery.unwrap(file, code, server_id, opened)
+    assert opened == root
+
+
+@few
 @given(epoch=ids, provider=ids, parts=st.lists(st.text(max_size=50), min_size=1, max_size=3))
 def test_tags_are_the_pages(epoch: str, provider: str, parts: list[str]) -> None:
     """Input and tag of every basis must be those of the page."""
@@ -282,8 +354,18 @@ def test_the_figures_on_file_are_the_pages() -> None:
         found["s"],
         found["chk"],
     ]
+    info = protocol.unlock_key_info(found["server_id"], found["g"], H(found["chk"]))
+    assert info.hex() == found["key_info"]
+    private = voprf.derive_key(H(found["seed"]), info)
+    assert voprf.public_key(private).hex() == found["public_key"]
     kek = protocol.kek(H(found["y"]), H(found["share"]), found["server_id"], found["g"])
     assert kek.hex() == found["kek"]
+    answers = figures("evaluation")
+    raw, signer = answers["request"].encode(), H(answers["evaluator_signing_seed"])
+    for kind, answer in answers["answers"].items():
+        signed = [H(part) if part else answer["reason"] for part in answer["parts"]]
+        made = protocol.answer_signature(signer, kind, "server-1", raw, *signed)
+        assert made.hex() == answer["signature"]
     for case in figures("tags")["cases"]:
         made = protocol.tag_input(case["basis"], case["provider"], *case["parts"])
         assert made.hex() == case["input"]

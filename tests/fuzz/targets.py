@@ -185,6 +185,14 @@ _INNER = _EVALUATION["inner"].encode()
 _KEY = OprfKey.from_seed(b"\x05" * 32)
 _BLINDING, _BLINDED = blind([b"x"])
 _ANSWER = _KEY.evaluate(_BLINDED)
+_QUESTION = evaluation.Question.asked("server-1", b"asked")
+_CLAIM = evaluation.UnlockRequest(
+    g=1,
+    blinded=(_BLINDED[0], _BLINDED[0]),
+    preimage=b"\x0a" * 32,
+    next_preimage=b"\x0a" * 32,
+    nonce=b"\x0a" * 32,
+)
 
 
 def _evaluator_request(data: bytes) -> None:
@@ -229,6 +237,15 @@ def _evaluator_answer(data: bytes) -> None:
         if isinstance(reply, evaluation.KeysReply):
             evaluation.check_keys(reply, server_id="server-1", evaluator_public_key=_IDENTITY)
             raise Accepted("keys that the evaluator never signed")
+        if isinstance(reply, evaluation.UnlockReply):
+            evaluation.check_unlock(reply, _QUESTION, _CLAIM, evaluator_public_key=_IDENTITY)
+            raise Accepted("unlock keys that the evaluator never signed")
+        if isinstance(reply, evaluation.CommitReply):
+            evaluation.check_commit(reply, _QUESTION, evaluator_public_key=_IDENTITY)
+            raise Accepted("a count that the evaluator never signed")
+        if isinstance(reply, evaluation.RefusalReply):
+            evaluation.check_refusal(reply, _QUESTION, evaluator_public_key=_IDENTITY)
+            raise Accepted("a refusal that the evaluator never signed")
     with suppress(ContractError, Refused):
         _BLINDING.finalize(data[:96], _KEY.public_key)
         if data[:96] != _ANSWER:
@@ -238,6 +255,15 @@ def _evaluator_answer(data: bytes) -> None:
 def _evaluator_answer_seeds() -> Iterable[bytes]:
     yield _ANSWER
     yield _EVALUATION["keys_reply"].encode()
+    signed = {
+        kind: {"reply": kind, "signature": protocol.b64(bytes.fromhex(answer["signature"]))}
+        for kind, answer in _EVALUATION["answers"].items()
+    }
+    points = [protocol.b64(b"\x0e" * 32), protocol.b64(b"\x0f" * 32)]
+    body = {"evaluation": protocol.b64(_ANSWER * 2), "public_keys": points}
+    yield json.dumps(signed["unlock"] | body).encode()
+    yield json.dumps(signed["commit"] | {"incarnation": 43}).encode()
+    yield json.dumps(signed["refusal"] | {"reason": "stale_generation"}).encode()
 
 
 def _signature(data: bytes) -> None:

@@ -21,6 +21,8 @@ from bus_schemas.flows import Role
 from bus_schemas.nkeys import KeyType, public_nkey, seed_nkey
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import Credentials
+from bus_schemas.transport.pulse import Pulse
+from bus_schemas.transport.service_manager import ServiceManager
 from bus_schemas.transport.target import BusDenied, BusTarget, BusUnavailable
 from platform_handlers.authority import claims, tls
 from platform_handlers.authority.accounts import user_credentials
@@ -319,3 +321,25 @@ async def test_the_end_of_a_connection_is_no_news_in_the_log(
         await bus.close()
         logging.getLogger("asyncio").warning("something else")
     assert [record.message for record in caplog.records] == ["something else"]
+
+
+async def test_a_listener_that_hangs_is_noticed(platform: Platform) -> None:
+    """It holds up all that is asked after it, so the watchdog must not be fed any more."""
+    now, hanging = 0.0, asyncio.Event()
+    pulse = Pulse(ServiceManager(), lambda: now)
+
+    async def hang(_: Msg) -> None:
+        hanging.set()
+        await asyncio.Event().wait()
+
+    with pulse.watching():
+        issuer = await platform.bus(Role.ISSUER)
+        await issuer.listen("byok.v1.token.*", hang)
+    door = await platform.bus(Role.DOOR, "acme-1")
+    await (await door.client()).publish("byok.v1.token.acme-1", b"{}")
+    await asyncio.wait_for(hanging.wait(), 10)
+    assert pulse.stuck() == ()
+    now = 1000.0
+    assert pulse.stuck() == ("listener on byok.v1.token.*",)
+    await issuer.close()
+    await door.close()

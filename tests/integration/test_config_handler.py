@@ -293,13 +293,14 @@ async def test_another_machine_has_neither_the_keys_nor_the_pins_of_the_one_befo
     """Else owners would seal to a key that nobody has; what the new one says then counts."""
     store_ = await ConfigStore.open(bench.platform.installation.platform / "other.db")
     ledger, pins = Ledger(), tuple("ABC")
-    ledger.pinned(SERVER, pins)
+    ledger.unlocked(SERVER, 1)
+    word = ledger.pinned(SERVER, pins)
     again = ledger.reenrolled(SERVER, "acme")
-    await store_.apply(Batch(tuple(ledger.facts), (), Position("then", 2, "digest")))
+    await store_.apply(Batch(tuple(ledger.facts), (), Position("then", 3, "digest")))
     assert await store_.pins(SERVER) is None
-    ledger.add(ledger.facts[0].envelope.data)  # the old machine's word, once more
+    ledger.add(word.envelope.data)  # the old machine's, once more
     assert await applied(store_, ledger) is None
-    ledger.pinned(SERVER, pins)
+    ledger.pinned(SERVER, pins, 2)
     ledger.add(again.envelope.data)
     assert await applied(store_, ledger) == tuple(map(pin, pins))
     await store_.close()

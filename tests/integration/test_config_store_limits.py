@@ -2,14 +2,25 @@
 
 from pathlib import Path
 
+import pytest
+
 from bus_schemas.event import Event
-from bus_schemas.events import ConfigRequested, CredentialStored
+from bus_schemas.events import (
+    ConfigRequested,
+    CredentialStored,
+    OrderAnswered,
+    PinsChanged,
+    ServerReenrolled,
+    ServerUnlocked,
+)
 from bus_schemas.events.config import DesiredSlot
 from bus_schemas.fields import CredentialKind, at_utc
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.ledger import Batch, Fact, Position
+from platform_handlers.config.orders.book import answers_of
 from platform_handlers.config.store import FILE_NAME, MAX_REPORTED_SLOTS, ConfigStore
 
+LAST = 2**53 - 1
 ROTATION = "0198f0a0-0000-7000-8000-000000000000"
 
 
@@ -59,3 +70,45 @@ async def test_slots_that_a_server_invents_are_forgotten_beyond_a_number(tmp_pat
     assert len(ends[0]) == MAX_REPORTED_SLOTS + 1
     assert [step.step for step in ends[0]["real"].steps] == ["sent", "stored"]
     assert ends[0] == ends[1]
+
+
+def words(incarnation: int, n: int, pin: str) -> list[Event]:
+    """Return what one machine says of everything, from *n* down, as a thief would say it."""
+    told = {"server_id": "evil-1", "incarnation": incarnation}
+    answer = OrderAnswered.model_validate(
+        told
+        | {"n": n, "order_id": ROTATION, "order_n": 1, "kind": "lock", "outcome": "refused"}
+        | {"reason": "replayed", "last_n": n}
+    )
+    pins = PinsChanged.model_validate(told | {"n": n - 1, "pinned": [pin * 20]})
+    stamp = {"incarnation": incarnation, "n": n - 2, "revision": n}
+    return [answer, pins, stored(1, "main").model_copy(update=stamp)]
+
+
+@pytest.mark.parametrize("size", [1, 4, 100])
+@pytest.mark.parametrize("first", [1, LAST])
+async def test_nothing_that_a_former_machine_said_outlives_it(
+    tmp_path: Path, first: int, size: int
+) -> None:
+    """However high it counted, and if it says so again: the next machine is heard.
+
+    The evaluator tells which starts were its own.
+    """
+    store = await ConfigStore.open(tmp_path / FILE_NAME)
+    old = words(first, LAST, "A")
+    again = ServerReenrolled(
+        server_id="evil-1", owner_id="acme", nkey="U" + "A" * 55, identity_key=bytes(32)
+    )
+    start = ServerUnlocked(server_id="evil-1", incarnation=1)
+    late = words(1, LAST, "A")
+    await fold(store, start, *old, again, *late, size=size)
+    assert await answers_of(store.database, "evil-1") == (0, ())
+    assert await store.pins("evil-1") is None
+    assert await store.progress("evil-1") == {}
+    start = ServerUnlocked(server_id="evil-1", incarnation=2)
+    await fold(store, *words(2, 9, "B"), start, again, *late, size=size)
+    last_n, [answer] = await answers_of(store.database, "evil-1")
+    assert (last_n, answer.n) == (9, 1)
+    assert await store.pins("evil-1") == ("B" * 20,)
+    assert (await store.progress("evil-1"))["main"].revision == 9
+    await store.close()

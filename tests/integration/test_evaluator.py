@@ -21,9 +21,12 @@ from bus_schemas.evaluation import (
     FingerprintRequest,
     KeysReply,
     KeysRequest,
+    Question,
     RefusalReply,
+    UnlockReply,
     UnlockRequest,
     check_keys,
+    check_refusal,
     read_reply,
     seal_request,
 )
@@ -44,10 +47,11 @@ from bus_schemas.requests import EVALUATE
 from bus_schemas.streams import LEDGER, RATCHET
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import parse_credentials
+from bus_schemas.transport.database import transaction
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import read_batch, read_last, store
 from bus_schemas.transport.target import BusUnavailable
-from bus_schemas.unlock import unlock_check, unlock_input, unlock_preimage
+from bus_schemas.unlock import unlock_check, unlock_input, unlock_key_info, unlock_preimage
 from platform_handlers.authority.installation import read_evaluator_keys
 from platform_handlers.evaluator import roster
 from platform_handlers.evaluator.app import run_evaluator
@@ -91,9 +95,20 @@ class Machine:
         )
 
     async def send(self, raw: bytes) -> EvaluatorReply:
-        """Send bytes and return the reply."""
+        """Send bytes and return the reply; a refusal must be the evaluator's own word."""
         subject = EVALUATE.fill({"server_id": self.server_id})
-        return read_reply((await self.bus.request(subject, raw, wait=5)).data)
+        reply = read_reply((await self.bus.request(subject, raw, wait=5)).data)
+        if isinstance(reply, RefusalReply):
+            pinned = read_evaluator_keys(self.platform.installation).signing_key
+            question = Question.asked(self.server_id, raw)
+            check_refusal(reply, question, evaluator_public_key=pinned)
+        return reply
+
+    async def refused(self, asked: bytes | EvaluatorRequest) -> str:
+        """Return the reason why a request, or raw bytes, are turned down."""
+        reply = await self.send(asked if isinstance(asked, bytes) else self.sealed(asked))
+        assert isinstance(reply, RefusalReply)
+        return reply.reason
 
     async def ask(self, request: EvaluatorRequest) -> EvaluatorReply:
         """Send a request and return the reply."""
@@ -131,8 +146,8 @@ class Machine:
         reply = await self.ask(request)
         if isinstance(reply, RefusalReply):
             return reply.reason
-        assert isinstance(reply, EvaluationReply)
-        return blinding.finalize(reply.evaluation, (await self.keys()).unlock_public_key)[0]
+        assert isinstance(reply, UnlockReply)
+        return blinding.finalize_each(reply.evaluation, reply.public_keys)[0]
 
     async def commit(self, g: int, share: bytes, pins: tuple[str, ...] = ()) -> int | str:
         """Return the incarnation, or the reason of the refusal."""
@@ -179,6 +194,17 @@ async def machine(platform: Platform, serving: asyncio.Task[None]) -> Machine:
     found = Machine(platform, await platform.bus(Role.SERVER, SERVER))
     await found.enrol()
     return found
+
+
+async def unlock_seed(platform: Platform, server_id: str = SERVER) -> bytes:
+    """Return the seed of a server's unlock keys."""
+    keys = await KeyStore.open(platform.installation.evaluator)
+    try:
+        found = await keys.find(server_id)
+        assert found is not None
+        return found.seed
+    finally:
+        await keys.close()
 
 
 async def facts(platform: Platform, kind: type[Event], count: int) -> list[Event]:
@@ -230,8 +256,8 @@ async def test_a_nonce_is_good_once(machine: Machine) -> None:
         nonce=await machine.nonce(),
     )
     recorded = machine.sealed(request)
-    assert isinstance(await machine.send(recorded), EvaluationReply)
-    assert await machine.send(recorded) == RefusalReply(reason="stale_nonce")
+    assert isinstance(await machine.send(recorded), UnlockReply)
+    assert await machine.refused(recorded) == "stale_nonce"
 
 
 async def test_only_the_server_itself_is_served(
@@ -240,25 +266,28 @@ async def test_only_the_server_itself_is_served(
     """Neither another identity key nor another name, nor one the ledger does not know."""
     monkeypatch.setattr(roster, "_NEWS_SECONDS", 0.1)
     thief = Machine(machine.platform, machine.bus)
-    assert await thief.ask(ChallengeRequest()) == RefusalReply(reason="bad_signature")
+    assert await thief.refused(ChallengeRequest()) == "bad_signature"
     borrowed = machine.sealed(ChallengeRequest(), as_server="acme-2")
-    assert await machine.send(borrowed) == RefusalReply(reason="wrong_server")
-    assert await machine.send(b"{}") == RefusalReply(reason="bad_request")
+    assert await machine.refused(borrowed) == "wrong_server"
+    assert await machine.refused(b"{}") == "bad_request"
     stranger = Machine(
         machine.platform, await machine.platform.bus(Role.SERVER, "nobody"), "nobody"
     )
-    assert await stranger.ask(ChallengeRequest()) == RefusalReply(reason="unknown_server")
+    assert await stranger.refused(ChallengeRequest()) == "unknown_server"
 
 
 async def test_another_machine_may_be_faster_than_the_news_of_it(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of its requests is kept for a moment; from the news on the old machine is out."""
-    before = (await machine.keys()).unlock_public_key
+    assert not isinstance(await machine.unlock(0, bytes(32), bytes(32)), str)
+    before = await unlock_seed(machine.platform)
     new = Machine(machine.platform, machine.bus)
     asked = {asyncio.create_task(new.ask(ChallengeRequest())) for _ in range(2)}
     [refused], [kept] = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-    assert await refused == RefusalReply(reason="bad_signature")
+    turned_down = await refused
+    assert isinstance(turned_down, RefusalReply)
+    assert turned_down.reason == "bad_signature"
     issuer = await machine.platform.bus(Role.ISSUER)
     reenrolled = ServerReenrolled(
         server_id=SERVER,
@@ -269,8 +298,9 @@ async def test_another_machine_may_be_faster_than_the_news_of_it(
     await store(issuer, fresh(reenrolled))
     assert isinstance(await kept, ChallengeReply)
     monkeypatch.setattr(roster, "_NEWS_SECONDS", 0.1)
-    assert await machine.ask(ChallengeRequest()) == RefusalReply(reason="bad_signature")
-    assert (await new.keys()).unlock_public_key != before
+    assert await machine.refused(ChallengeRequest()) == "bad_signature"
+    assert not isinstance(await new.unlock(0, bytes(32), bytes(32)), str)
+    assert await unlock_seed(machine.platform) != before
 
 
 async def test_a_revoked_server_is_not_served(machine: Machine) -> None:
@@ -284,7 +314,7 @@ async def test_a_revoked_server_is_not_served(machine: Machine) -> None:
         while isinstance(reply, ChallengeReply):
             reply = await machine.ask(ChallengeRequest())
             await asyncio.sleep(0.02)
-    assert await machine.ask(KeysRequest()) == RefusalReply(reason="server_not_active")
+    assert await machine.refused(KeysRequest()) == "server_not_active"
 
 
 async def test_fingerprints_agree_between_servers_and_not_with_unlocks(machine: Machine) -> None:
@@ -294,8 +324,10 @@ async def test_fingerprints_agree_between_servers_and_not_with_unlocks(machine: 
     value = [secrets.token_bytes(32)]
     assert await machine.tag_points(value) == await other.tag_points(value)
     assert await machine.tag_points(value, "e9") == "unknown_epoch"
-    mine, theirs = await machine.keys(), await other.keys()
-    assert mine.unlock_public_key != theirs.unlock_public_key
+    for each in (machine, other):
+        assert not isinstance(await each.unlock(0, bytes(32), bytes(32)), str)
+    assert await unlock_seed(machine.platform) != await unlock_seed(machine.platform, "acme-2")
+    mine = await machine.keys()
     [opened] = await facts(machine.platform, EpochOpened, 1)
     assert opened == EpochOpened(epoch="e1", public_key=mine.fingerprint_public_keys["e1"])
 
@@ -350,12 +382,34 @@ async def test_a_lost_acknowledgement_is_recognised(platform: Platform) -> None:
 async def test_keys_survive_a_restart(platform: Platform, machine: Machine) -> None:
     """A second evaluator process on the same folder answers with the same keys."""
     before = await machine.keys()
+    first = await machine.unlock(0, bytes(32), bytes(32))
     store_ = await KeyStore.open(platform.installation.evaluator)
     try:
-        assert (await store_.unlock_key(SERVER)).public_key == before.unlock_public_key
+        x = machine.x(0, bytes(32))
+        info = unlock_key_info(SERVER, 0, unlock_check(unlock_preimage(x)))
+        assert (await store_.unlock_key(SERVER)).under(info).evaluate_known(x) == first
         assert (await store_.first_epoch()).key.public_key == before.fingerprint_public_keys["e1"]
     finally:
         await store_.close()
+
+
+async def test_a_damaged_memory_of_its_own_is_no_refusal(machine: Machine) -> None:
+    """The server is not told to give up for what is broken at the evaluator: it asks again."""
+    await machine.unlock(0, bytes(32), bytes(32))
+    servers = await ServerStore.open(machine.platform.installation.evaluator / FILE_NAME)
+    try:
+        state = await servers.remembered(SERVER)
+        assert state is not None
+        async with transaction(servers.database):
+            await servers.database.execute("UPDATE ratchets SET state = '{}'")
+        with pytest.raises(BusUnavailable):
+            await machine.bus.request(
+                EVALUATE.fill({"server_id": SERVER}), machine.sealed(ChallengeRequest()), wait=0.3
+            )
+        await servers.remember(state)
+    finally:
+        await servers.close()
+    assert isinstance(await machine.ask(ChallengeRequest()), ChallengeReply)
 
 
 async def test_a_lost_epoch_key_is_noticed(platform: Platform, serving: asyncio.Task[None]) -> None:

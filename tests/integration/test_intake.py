@@ -12,7 +12,7 @@ import pytest
 from bus_schemas.codec import encode
 from bus_schemas.envelope import Envelope
 from bus_schemas.event import Event
-from bus_schemas.events import ClockTicked, FingerprintRenewed
+from bus_schemas.events import ClockTicked, FingerprintRenewed, RatchetAdvanced
 from bus_schemas.events.fingerprint import HeldRevision
 from bus_schemas.flows import Role
 from bus_schemas.intake import UNITS_A_DAY
@@ -134,6 +134,33 @@ async def test_of_a_servers_rubbish_one_a_day_gets_in(
     assert [m.data[:6] for m in found] == [b"{first", encode(renewal("evil-1", 2))[:6]]
     platform.later = 24 * 3600
     await store_raw(bus, SUBJECT, new_id(), b"{next day")
+
+
+async def test_a_fact_of_a_start_that_never_was_is_not_taken(platform: Platform) -> None:
+    """Readers order by that number: one that a thief of the nkey invented would silence the server.
+
+    The evaluator's ratchet tells which starts there were, before any server hears of its own.
+    """
+    platform.starts = 0
+    bus, evaluator = await platform.bus(Role.SERVER, "acme-1"), await platform.bus(Role.EVALUATOR)
+    fact = renewal("acme-1", 1)
+    for start in (1, 2):
+        with pytest.raises(Later, match=f"no start {start} of this server"):
+            await store(bus, of_start(fact, start))
+        state = RatchetAdvanced(server_id="acme-1", committed=1, incarnation=start)
+        await store(evaluator, fresh(state))
+        await store(bus, of_start(fact, start))
+    await store(bus, renewal("acme-1", 2))  # told late, by its first start
+    with pytest.raises(Later):
+        await store(bus, of_start(fact, 2**53 - 1))
+    found = await read_batch(await platform.bus(Role.OPS), LEDGER.name, 1, 10)
+    stamps = [json.loads(m.data)["data"] for m in found]
+    assert [(s["incarnation"], s["n"]) for s in stamps] == [(1, 1), (2, 1), (1, 2)]
+
+
+def of_start(fact: Envelope[Event], incarnation: int) -> Envelope[Event]:
+    """Return *fact* as if told by another start of the server."""
+    return fresh(fact.data.model_copy(update={"incarnation": incarnation}))
 
 
 async def test_a_long_fact_is_never_taken(platform: Platform) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from bus_schemas.errors import Refused
+from bus_schemas.finding import Grade
 from bus_schemas.flows import Role
 from bus_schemas.streams import STREAMS
 from bus_schemas.transport.jetstream import stream_state
+from bus_schemas.transport.target import BusTarget
 from platform_handlers.authority.initialise import InitPlan, initialise
 from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.nats_process import start_nats_server
@@ -20,6 +22,7 @@ from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.authority.server_conf import BusAddress, jetstream_key_configuration
 from platform_handlers.authority.store import check_store, stored_streams
 from platform_handlers.authority.streams import make_streams
+from platform_handlers.doctor.examine import examine
 
 _BOUND_SECONDS = 30
 
@@ -39,6 +42,13 @@ async def nats_run(installation: Installation) -> tuple[int | None, str]:
             process.send_signal(signal.SIGTERM)
         _, said = await process.communicate()
     return process.returncode, said.decode()
+
+
+async def doctor(installation: Installation) -> list[str]:
+    """Return what `byok doctor` says is bad, while nothing runs."""
+    target = BusTarget(installation.bus_url.read_text().strip(), installation.ca)
+    found = await examine(installation, target)
+    return [f"{f.check}: {f.detail}" for f in found if f.grade is Grade.BAD]
 
 
 async def created(installation: Installation, log: Path) -> list[str]:
@@ -69,8 +79,12 @@ async def test_no_empty_stream_is_made_over_one_that_cannot_be_opened(tmp_path: 
         assert said.startswith("byok: store_locked: nats-server cannot open BYOK_CONFIG, ")
         assert "put the right key back" in said
         assert stored_streams(installation) == stored
+        [line] = [line for line in await doctor(installation) if line.startswith("bus: ")]
+        assert line.endswith(f"; the last `byok nats run` ended with {said[6:-1]}")
     key.write_text(right)
     assert await nats_run(installation) == (0, "")
+    [line] = [line for line in await doctor(installation) if line.startswith("bus: ")]
+    assert line.endswith("(it says why if it does not stay), or open the way to it")
     assert await created(installation, tmp_path / "log") == before
 
 

@@ -85,16 +85,6 @@ async def test_links_and_sessions_end(registry: Registry, clock: Clock) -> None:
     assert await signs.session(session.secret) is None
 
 
-async def test_an_owner_key_is_told_once(registry: Registry) -> None:
-    """Registering it again changes nothing and tells nothing."""
-    for _ in range(2):
-        key = await registry.add_owner_key("acme", b"\x01" * 32, "laptop")
-    assert await registry.owner_keys("acme") == (key,)
-    assert await depth(registry.database) == 1
-    with pytest.raises(Refused, match="unknown_owner"):
-        await registry.add_owner_key("nobody", b"\x01" * 32)
-
-
 async def test_a_new_join_token_replaces_an_unused_one(registry: Registry, clock: Clock) -> None:
     """Until it has enrolled a server may be told anew; the old secret is void then."""
     nkey = public_nkey(Ed25519PrivateKey.generate(), KeyType.USER)

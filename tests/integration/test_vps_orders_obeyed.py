@@ -1,10 +1,12 @@
 """Orders and the server's own disk: killed at any step, each is obeyed and answered once."""
 
+import errno
+import resource
 import sqlite3
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -14,12 +16,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bus_schemas.codec import decode
+from bus_schemas.errors import Refused
 from bus_schemas.event import ServerFact
 from bus_schemas.events import ConfigDesired, OrderAnswered, PinsChanged
 from bus_schemas.events.config import DesiredSlot, Order
 from bus_schemas.fields import CredentialKind, at_utc
 from bus_schemas.keys import owner_fingerprint
 from bus_schemas.orders import Addressee, Instruction, OrderKind, Stamp, sign_order
+from bus_schemas.transport.database import StorageFull
 from vps_runtime.enrolment.pins import Pins, change_pins, read_pins, write_pins
 from vps_runtime.facts.store import Facts
 from vps_runtime.orders import obey
@@ -31,6 +35,16 @@ OWNER, SECOND = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 PLATFORM = Ed25519PrivateKey.generate()
 
 
+SLOT = DesiredSlot(
+    slot_id="anthropic",
+    provider="anthropic",
+    kind=CredentialKind.API_KEY,
+    revision=1,
+    min_revision=0,
+    rotation_id=str(uuid.uuid4()),
+)
+
+
 class Killed(BaseException):
     """The kill, where the test wants it; no handler of the code catches it."""
 
@@ -38,6 +52,22 @@ class Killed(BaseException):
 def pin(key: Ed25519PrivateKey) -> str:
     """Return the fingerprint of *key*."""
     return owner_fingerprint(key.public_key().public_bytes_raw())
+
+
+def no_room(*_: object) -> None:
+    """Stand in for a write to a full disk."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let no file of this process grow (setrlimit(2)); names can still be made."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @dataclass
@@ -94,6 +124,11 @@ class Server:
         """Return the number and the refusal of each answer."""
         found = [fact for fact in self.facts() if isinstance(fact, OrderAnswered)]
         return [(answer.order_n, answer.reason) for answer in found]
+
+    @property
+    def pins_lock(self) -> Path:
+        """What every change of the pins opens."""
+        return Path(f"{self.state.pins}.lock")
 
     def pinned(self) -> set[str]:
         """Return whom it obeys."""
@@ -163,7 +198,7 @@ async def test_a_console_that_was_used_meanwhile_has_the_last_word(
 ) -> None:
     """What was begun is decided again on the pins as they are: the last one stays."""
     write_pins(server.state.pins, Pins(pinned=tuple(sorted([pin(OWNER), pin(SECOND)]))))
-    carrying = server.document(server.order(OrderKind.DISTRUST, argument=pin(SECOND)))
+    carrying = server.document(server.order(OrderKind.DISTRUST, argument=pin(OWNER)))
 
     def killed(*_: object) -> None:
         raise Killed
@@ -173,11 +208,11 @@ async def test_a_console_that_was_used_meanwhile_has_the_last_word(
         with pytest.raises(Killed):
             await orders.obey(carrying)
     monkeypatch.undo()
-    write_pins(server.state.pins, Pins(pinned=(pin(SECOND),)))
+    write_pins(server.state.pins, Pins(pinned=(pin(OWNER),)))
     async with server.running() as orders:
         await orders.obey(carrying)
     assert server.answers() == [(1, "last_pin")]
-    assert server.pinned() == {pin(SECOND)}
+    assert server.pinned() == {pin(OWNER)}
 
 
 async def test_a_lock_is_answered_by_the_process_that_comes_after(server: Server) -> None:
@@ -228,16 +263,8 @@ async def test_a_kill_while_a_stop_is_written_leaves_nothing_half_done(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Effect, number and answer are one transaction; the next process begins anew."""
-    slot = DesiredSlot(
-        slot_id="anthropic",
-        provider="anthropic",
-        kind=CredentialKind.API_KEY,
-        revision=1,
-        min_revision=0,
-        rotation_id=str(uuid.uuid4()),
-    )
     stop = server.order(OrderKind.STOP_SLOT, slot_id="anthropic")
-    carrying = server.document(stop).model_copy(update={"slots": (slot,)})
+    carrying = server.document(stop).model_copy(update={"slots": (SLOT,)})
 
     async def killed(*_: object) -> None:
         raise Killed
@@ -253,14 +280,142 @@ async def test_a_kill_while_a_stop_is_written_leaves_nothing_half_done(
     assert server.answers() == [(1, None)]
 
 
-async def test_damaged_pins_obey_nobody(server: Server) -> None:
-    """Not even the owner: the console has to mend them; the platform may still lock."""
-    server.state.pins.write_text("junk")
+def unreadable(pins: Path) -> None:
+    """Make them what no agent can read."""
+    pins.unlink()
+    pins.mkdir()
+
+
+@pytest.mark.parametrize("damage", [lambda pins: pins.write_text("junk"), unreadable])
+async def test_damaged_pins_obey_no_owner_until_they_are_mended(
+    server: Server, damage: Callable[[Path], object]
+) -> None:
+    """Then they do: not one order was refused meanwhile. The platform may lock all the time."""
+    damage(server.state.pins)
+    unlock, lock = server.order(OrderKind.UNLOCK), server.order(OrderKind.LOCK, by=PLATFORM)
+    again = server.order(OrderKind.LOCK)
     async with server.running() as orders:
-        await orders.obey(server.document(server.order(OrderKind.UNLOCK)))
+        with pytest.raises(Refused, match="pins_damaged"):
+            await orders.obey(server.document(unlock, again))
+        assert not orders.locked
         with pytest.raises(LockOrdered):
-            await orders.obey(server.document(server.order(OrderKind.LOCK, by=PLATFORM, n=1)))
+            await orders.obey(server.document(unlock, lock, again))
+    async with server.running() as orders:
+        assert orders.locked
+        with pytest.raises(Refused, match="pins_damaged"):
+            await orders.obey(server.document(unlock, lock, again))
+        assert server.answers() == []
+        if server.state.pins.is_dir():
+            server.state.pins.rmdir()
+        write_pins(server.state.pins, Pins(pinned=(pin(OWNER),)))
+        with pytest.raises(LockOrdered):  # the unlock had its turn, and then the lock
+            await orders.obey(server.document(unlock, lock, again))
+    async with server.running() as orders:
+        await orders.obey(server.document(unlock, lock, again))
+        assert orders.locked
+    assert server.answers() == [(1, None), (2, None), (3, None)]
+
+
+async def test_damaged_pins_do_not_keep_the_platforms_lock_from_its_answer(server: Server) -> None:
+    """No pin has to be read for it."""
+    unreadable(server.state.pins)
+    carrying = server.document(server.order(OrderKind.LOCK, by=PLATFORM))
+    async with server.running() as orders:
+        with pytest.raises(LockOrdered):
+            await orders.obey(carrying)
+    async with server.running() as orders:
+        await orders.obey(carrying)
+    assert server.answers() == [(1, None)]
+
+
+async def test_a_begun_order_waits_while_the_pins_are_damaged(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was taken: that its file is broken now is no reason to refuse it."""
+    carrying = server.document(server.order(OrderKind.TRUST, argument=pin(SECOND)))
+    monkeypatch.setattr(obey, "change_pins", no_room)
+    async with server.running() as orders:
+        with pytest.raises(OSError, match="No space left"):
+            await orders.obey(carrying)
+        monkeypatch.undo()
+        unreadable(server.state.pins)
+        with pytest.raises(Refused, match="pins_damaged"):
+            await orders.obey(carrying)
+        server.state.pins.rmdir()
+        write_pins(server.state.pins, Pins(pinned=(pin(OWNER),)))
+        await orders.obey(carrying)
+    assert server.answers() == [(1, None)]
+    assert server.pinned() == {pin(OWNER), pin(SECOND)}
+
+
+async def test_a_begun_order_needs_its_signer_still(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was taken away on the console meanwhile pins nobody any more."""
+    change_pins(server.state.pins, lambda pins: pins.with_key(pin(SECOND)))
+    friend = pin(Ed25519PrivateKey.generate())
+    carrying = server.document(server.order(OrderKind.TRUST, by=SECOND, argument=friend))
+    monkeypatch.setattr(obey, "change_pins", no_room)
+    async with server.running() as orders:
+        with pytest.raises(OSError, match="No space left"):
+            await orders.obey(carrying)
+    monkeypatch.undo()
+    change_pins(server.state.pins, lambda pins: pins.without_key(pin(SECOND)))
+    async with server.running() as orders:
+        await orders.obey(carrying)
     assert server.answers() == [(1, "owner_key_not_pinned")]
+    assert server.pinned() == {pin(OWNER)}
+
+
+async def test_a_lock_and_a_stop_do_not_wait_behind_pins_that_cannot_be_written(
+    server: Server,
+) -> None:
+    """They are done out of turn, and answered in turn: no order before them comes too late."""
+    given = (
+        server.order(OrderKind.TRUST, argument=pin(SECOND)),
+        server.order(OrderKind.STOP_SLOT, slot_id="anthropic"),
+        server.order(OrderKind.DISTRUST, argument=pin(SECOND)),
+        server.order(OrderKind.LOCK),
+    )
+    carrying = server.document(*given).model_copy(update={"slots": (SLOT,)})
+    server.pins_lock.unlink(missing_ok=True)
+    server.pins_lock.mkdir()
+    async with server.running() as orders:
+        with pytest.raises(LockOrdered):
+            await orders.obey(carrying)
+    async with server.running() as orders:
+        with pytest.raises(OSError, match=r"pins\.json\.lock"):
+            await orders.obey(carrying)
+        assert orders.locked
+        assert stopped(orders._facts.told) == {"anthropic"}  # noqa: SLF001
+        assert server.answers() == []
+        server.pins_lock.rmdir()
+        await orders.obey(carrying)
+        assert orders.locked
+    assert server.answers() == [(1, None), (2, None), (3, None), (4, None)]
+
+
+async def test_a_full_disk_keeps_no_key_in_the_memory(server: Server) -> None:
+    """The process ends to lock, the next one stays locked, and writes it down once it can."""
+    before = server.document(server.order(OrderKind.STOP_SLOT, slot_id="anthropic"))
+    before = before.model_copy(update={"slots": (SLOT,)})
+    carrying = before.model_copy(update={"orders": (*before.orders, server.order(OrderKind.LOCK))})
+    async with server.running() as orders:
+        with full_disk(), pytest.raises(LockOrdered):
+            await orders.obey(carrying)
+        assert server.answers() == []
+    async with server.running() as orders:
+        assert orders.locked
+        with full_disk(), pytest.raises(StorageFull):
+            await orders.obey(carrying)
+        assert orders.locked
+        await orders.obey(carrying)
+        assert orders.locked
+        assert not server.state.lock_note.exists()
+        await orders.obey(server.document(server.order(OrderKind.UNLOCK)))
+    async with server.running() as orders:
+        assert not orders.locked
+    assert server.answers() == [(1, None), (2, None), (3, None)]
 
 
 def test_a_damaged_platform_key_is_not_quietly_nobodys(server: Server) -> None:

@@ -5,6 +5,7 @@ For the tests only: whatever this and the product disagree about, the page does 
 
 import base64
 import hashlib
+import hmac
 import json
 from datetime import datetime
 from typing import Any, Final
@@ -119,6 +120,11 @@ def unlock_check(s: bytes) -> bytes:
     return hashlib.sha256(b"byok/unlock/chk/v1\0" + s).digest()
 
 
+def unlock_key_info(server_id: str, g: int, check: bytes) -> bytes:
+    """Return the info of the key for one disk."""
+    return domain("byok/unlock-key/v1", server_id) + u64(g) + check
+
+
 def kek(y: bytes, share: bytes, server_id: str, g: int) -> bytes:
     """Return KEK_g."""
     return hpke.hkdf(y, share, domain("byok/kek/v1", server_id) + u64(g), 32)
@@ -135,6 +141,14 @@ def evaluator_request(
     info = domain("byok/evaluator-request/v1", server_id)
     enc, ct = hpke.seal(hpke.AES_256_GCM, receiver, ephemeral, info, signed)
     return json.dumps({"v": 1, "server_id": server_id, "enc": b64(enc), "ct": b64(ct)}).encode()
+
+
+def answer_signature(
+    seed: bytes, kind: str, server_id: str, request: bytes, *parts: bytes | str
+) -> bytes:
+    """Return the evaluator's signature of its answer to the bytes of *request*."""
+    digest = hashlib.sha256(request).digest()
+    return signature(seed, f"byok/evaluator-{kind}/v1", server_id, digest, *parts)
 
 
 def copy_code(server_id: str, g: int, check: bytes) -> str:
@@ -249,3 +263,40 @@ def order_parts(order: dict[str, Any]) -> tuple[bytes | str, ...]:
         order["argument"] or "",
         u64(int(ends.timestamp())),
     )
+
+
+# --- What only the evaluator and the disk themselves compute ---
+
+
+def nonce(sealing_key: bytes, server_id: str, sequence: int) -> bytes:
+    """Return the evaluator's nonce for one state of a server's ratchet."""
+    key = hpke.hkdf(sealing_key, bytes(32), b"byok/nonce-key/v1\0", 32)
+    return hmac.digest(key, lp(server_id) + u64(sequence), hashlib.sha256)
+
+
+def ratchet_mac(sealing_key: bytes, fields: dict[str, Any]) -> bytes:
+    """Return the MAC of a ratchet state with these *fields*, those that are none left out."""
+    key = hpke.hkdf(sealing_key, bytes(32), b"byok/ratchet-key/v1\0", 32)
+    framed = b"".join(lp(name) + lp(_framed(fields[name])) for name in sorted(fields))
+    return hmac.digest(key, framed, hashlib.sha256)
+
+
+def _framed(value: Any) -> bytes:  # noqa: ANN401 (what a JSON document holds, or bytes)
+    if isinstance(value, list | tuple):
+        return b"".join(lp(_framed(item)) for item in value)
+    return (
+        u64(value)
+        if isinstance(value, int)
+        else value.encode()
+        if isinstance(value, str)
+        else value
+    )
+
+
+def recovery_file(code: bytes, salt: bytes, nonce: bytes, root_key: bytes, server_id: str) -> str:
+    """Return a `recovery.json`."""
+    key = hpke.hkdf(code, salt, domain("byok/recovery/v1", server_id), 32)
+    aad = domain("byok/recovery-root/v1", server_id)
+    wrapped = nonce + AESGCM(key).encrypt(nonce, root_key, aad)
+    fields = {"server_id": server_id, "salt": b64(salt), "wrapped_root": b64(wrapped)}
+    return json.dumps({"v": 1, **fields})

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Final
 
 import httpx
@@ -145,7 +146,44 @@ class Drill:
         about = sealing.Sealing(OWNER, slot_id, provider, revision, new_id(), at_utc(self.now))
         return sealing.submission(payload, server, about, self.home.owner_key())
 
+    async def live_on(self) -> None:
+        """A rotation, a stop and a resume, a restart, a recovery code, a replay."""
+        view = await self.view(SERVER)
+        provider = load_providers()["openai"]
+        wish = self._sealed(view, "openai", provider, payload_of(provider, CredentialKind.API_KEY))
+        with PlatformApi(self.home.address()) as platform:
+            await asyncio.to_thread(platform.send, wish)
+        await self.settled({SlotStep.STORED, SlotStep.RETIRED}, ["openai"])
+        home = ("--home", str(self.story.owner_folder(OWNER)))
+        for verb in ("stop", "resume"):
+            await self.stage.command(PLATFORM, "key", verb, SERVER, "openai", *home)
+        await asyncio.to_thread(self.stage.kill, SERVER)
+        folder = ("--state", str(self.story.server_folder(SERVER)))
+        code = await self.stage.command(VPS, "recovery-code", *folder)
+        assert code.strip()
+        self.stage.restart(SERVER)
+        await self.story.verify_replay()
+
     # --- error paths ---
+
+    async def send_mutations(self) -> None:
+        """Two hundred damaged copies of one good envelope."""
+        provider = load_providers()["anthropic"]
+        payload = payload_of(provider, CredentialKind.API_KEY)
+        wish = self._sealed(await self.view(SERVER), "mutated", provider, payload)
+        raw, address = wish.model_dump_json().encode(), self.home.address()
+        headers = {
+            "Authorization": f"Bearer {address.token()}",
+            "Content-Type": "application/json",
+        }
+        path, chance = f"/api/servers/{SERVER}/slots/mutated", Random(7)
+        async with httpx.AsyncClient(base_url=address.url, verify=trusting(address.ca_file)) as api:
+            for _ in range(200):
+                body = bytearray(raw)
+                for _ in range(chance.randint(1, 4)):
+                    body[chance.randrange(len(body))] = chance.randrange(256)
+                answer = await api.post(path, content=bytes(body), headers=headers)
+                self.refused += answer.status_code >= 400
 
     async def send_what_is_refused(self) -> None:
         """Envelopes that the API, or the server behind it, must turn down."""

@@ -1,9 +1,11 @@
 """The leak drill: 23 providers' canaries through every flow and error path, then the search."""
 
+import base64
 import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import quote_from_bytes
 
 import httpx
 import pytest
@@ -38,9 +40,11 @@ async def drill(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Drill
             await found.open()
             await found.send_everything()
             await found.send_what_is_refused()
+            await found.send_mutations()
             await found.spill()
             await found.paste_badly()
             await found.crash_the_agent()
+            await found.live_on()
             yield found
         finally:
             await found.story.close()
@@ -49,7 +53,7 @@ async def drill(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Drill
 async def test_every_act_was_played(drill: Drill) -> None:
     """The drill is worth something only if each path was really taken."""
     assert len(canaries.everything()) >= 23
-    assert drill.refused >= 25
+    assert drill.refused >= 200
     assert len(drill.crashes) == 4
     assert [PLANTED in words for words in drill.crashes] == [True, True, True, False]
     assert "Traceback" in drill.crashes[1]
@@ -109,10 +113,13 @@ async def test_no_blind_process_ever_had_a_credential(drill: Drill, name: str) -
 
 async def test_the_hunt_finds_planted_leaks(drill: Drill, tmp_path: Path) -> None:
     """In a file in any dress, and in the memory of the one process that does hold the keys."""
-    for number, dress in enumerate((canaries.MARK, canaries.MARK.encode().hex())):
-        (tmp_path / f"leak-{number}").write_text(f"x{dress}x")
-    (tmp_path / "leak-2").write_bytes(canaries.MARK.encode("utf-16-be"))
-    assert len(hits_in_folder(tmp_path, BOTH)) == 3
+    raw = canaries.MARK.encode()
+    leaks = [raw, raw.hex().encode(), canaries.MARK.encode("utf-16-be")]
+    leaks += [canaries.MARK.encode("utf-16-le"), base64.b64encode(b"ab" + raw + b"c")]
+    leaks += [base64.urlsafe_b64encode(raw + b"\xff"), quote_from_bytes(b"\xff" + raw).encode()]
+    for number, leak in enumerate(leaks):
+        (tmp_path / f"leak-{number}").write_bytes(b"x" + leak + b"x")
+    assert len(hits_in_folder(tmp_path, BOTH)) == len(leaks)
     if os.geteuid() == 0:
         image = memory(drill.stage.processes[SERVER].pid)
         assert hits(SERVER, b"\0".join(image.values()), [canaries.MARK])

@@ -10,10 +10,11 @@ from pydantic import SecretStr
 from bus_schemas.credential import CredentialPayload, OAuthSet
 from bus_schemas.errors import Refused
 from bus_schemas.events import ConfigDesired
+from bus_schemas.events.fingerprint import MAX_SLOTS
 from bus_schemas.fields import CredentialKind
 from bus_schemas.providers import load_providers
 from bus_schemas.sealed import SealContext, SealedEnvelope, seal
-from platform_handlers.config.plan import MAX_SLOTS, Situation, lifetime, plan
+from platform_handlers.config.plan import Situation, lifetime, plan
 
 NOW = 1_800_000_000
 IDS = [f"01890000-0000-7000-8000-{n:012x}" for n in range(100)]
@@ -93,7 +94,7 @@ def test_a_rotation_replaces_its_slot_only() -> None:
         ("anthropic", 5, 2),
         ("z", 1, 0),
     ]
-    assert document.generation == 3
+    assert (document.generation, document.highest_n) == (3, 7)
 
 
 def test_the_same_envelope_again_is_the_same_document() -> None:

@@ -288,6 +288,25 @@ def test_a_repeated_reenrolment_takes_nothing_from_the_new_machine(world: World)
     assert [holding.slot.server_id for holding in world.state.holders] == [SERVER]
 
 
+def test_an_invented_number_silences_a_server_until_its_next_start_only(world: World) -> None:
+    """The evaluator counts starts, not whoever has the nkey; its word may come twice, and late."""
+    world.ledger.pinned(SERVER, "A")
+    world.ledger.pinned(SERVER, "A", 2**53 - 1)
+    world.ledger.reenrolled(SERVER, OWNER)
+    world.ledger.unlocked("stranger-1", 1)
+    world.ledger.pinned(SERVER, "B", 2)
+    world.said()
+    assert (world.state.dropped, world.state.servers[SERVER].pins) == (1, None)
+    world.ledger.unlocked(SERVER, 2)
+    world.ledger.pinned(SERVER, "B", 2)
+    world.ledger.unlocked(SERVER, 2)
+    late = world.ledger.pinned(SERVER, "C", 1)
+    world.ledger.add(late.envelope.data)
+    world.said()
+    assert world.state.servers[SERVER].pins is not None
+    assert world.state.dropped == 3
+
+
 def test_a_revoked_server_is_back_with_another_machine(world: World) -> None:
     """And of one that nobody knows nothing is said."""
     world.ledger.revoked(SERVER, OWNER)

@@ -10,8 +10,8 @@ from bus_schemas.errors import ReaderMustStop
 from bus_schemas.finding import Finding, Grade, clock_finding, expiry_finding, span, well
 from bus_schemas.streams import BANNERS, LEDGER, Stream
 from platform_handlers.authority.tls import made_at, make_ca, make_server_certificate, signed_by
+from platform_handlers.ca.rules import named
 from platform_handlers.doctor import rules
-from platform_handlers.trust.rules import named
 
 NOW = datetime(2026, 11, 23, 10, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -181,7 +181,9 @@ def test_the_rest_of_the_bus_is_judged() -> None:
         "config is stopped at ledger sequence 7 (ledger_replaced): rebuild it"
     )
     assert rules.answer_finding("issuer", run, answered=True).grade is Grade.OK
-    assert rules.answer_finding("issuer", run, answered=False).grade is Grade.BAD
+    silent = rules.answer_finding("issuer", run, answered=False)
+    assert silent.grade is Grade.BAD
+    assert silent.detail.endswith("or try again in a minute")
 
 
 def test_servers_without_a_pin_are_named() -> None:
@@ -224,7 +226,12 @@ def test_servers_that_trust_too_little_or_too_much_are_named() -> None:
     ours, strange = frozenset({OLD_ID}), frozenset({OLD_ID, "STRANGER"})
     assert rules.trust_findings({"a-1": ours, "a-2": None}, [OLD]) == []
     found = rules.trust_findings({"a-1": ours, "a-2": None, "a-3": strange}, [OLD, NEW])
-    assert [finding.detail.partition(" ")[0] for finding in found] == ["a-3", "a-1,"]
+    assert [finding.detail.partition(" a CA")[0] for finding in found][:1] == ["a-3 trusts"]
+    assert found[1].detail.startswith("a-1, a-2, a-3 are not known to trust the next CA; ")
+    [one] = rules.trust_findings({"a-2": None}, [OLD, NEW])
+    assert one.detail.startswith("a-2 is not known ")
+    [two] = rules.trust_findings({"a-3": strange, "a-4": strange}, [OLD])
+    assert two.detail.startswith("a-3, a-4 trust a CA ")
     assert named(["a", "b"]) == "a, b"
 
 

@@ -23,16 +23,24 @@ from bus_schemas.evaluation import (
     KeysReply,
     KeysRequest,
     OpenedRequest,
+    Question,
     RefusalReply,
     SealedRequest,
+    UnlockReply,
     UnlockRequest,
+    check_commit,
     check_keys,
+    check_refusal,
     check_request_signature,
+    check_unlock,
     open_request,
     read_reply,
     request_info,
     seal_request,
+    sign_commit,
     sign_keys,
+    sign_refusal,
+    sign_unlock,
 )
 from bus_schemas.keys import sign
 from bus_schemas.sealed import ENC_LENGTH, SUITE
@@ -81,10 +89,21 @@ def keys_reply() -> KeysReply:
     return sign_keys(
         SIGNER,
         server_id=SERVER,
-        unlock_public_key=b"\x0e" * 32,
         fingerprint_public_keys={"2026-b": b"\x10" * 32, "2026-a": b"\x0f" * 32},
         current_epoch="2026-b",
     )
+
+
+QUESTION = Question.asked(SERVER, VECTORS["request"].encode())
+POINTS = (b"\x0e" * 32, b"\x0f" * 32)
+UNLOCKED = UnlockReply(
+    evaluation=bytes(96 * 2),
+    public_keys=POINTS,
+    signature=sign_unlock(SIGNER, QUESTION, UNLOCK, POINTS),
+    nonce=B,
+)
+COMMITTED = sign_commit(SIGNER, QUESTION, 43, B)
+TURNED_DOWN = sign_refusal(SIGNER, QUESTION, "stale_generation")
 
 
 def test_the_vector_opens() -> None:
@@ -187,8 +206,9 @@ def test_the_number_of_fingerprints_is_bounded(number: int) -> None:
         ChallengeReply(nonce=B),
         keys_reply().model_copy(update={"nonce": B}),
         EvaluationReply(evaluation=bytes(96 * 64), nonce=B),
-        CommitReply(incarnation=3, nonce=B),
-        RefusalReply(reason="server_not_active"),
+        UNLOCKED,
+        COMMITTED,
+        TURNED_DOWN,
     ],
     ids=lambda reply: reply.reply,
 )
@@ -214,7 +234,6 @@ def test_the_signed_keys_match_the_vector() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"unlock_public_key": B},
         {"current_epoch": "2026-a"},
         {"fingerprint_public_keys": {"2026-b": b"\x10" * 32}},
         {"fingerprint_public_keys": {"2026-b": b"\x0f" * 32, "2026-a": b"\x10" * 32}},
@@ -235,6 +254,60 @@ def test_keys_of_another_server_are_refused() -> None:
     """The unlock key of one server must not be given to another."""
     with pytest.raises(Refused, match="bad_signature"):
         check_keys(keys_reply(), server_id="server-2", evaluator_public_key=SIGNER_PUBLIC)
+
+
+def check(reply: EvaluatorReply, question: Question, claim: UnlockRequest = UNLOCK) -> None:
+    """Hold an answer against the pinned evaluator's key."""
+    if isinstance(reply, UnlockReply):
+        check_unlock(reply, question, claim, evaluator_public_key=SIGNER_PUBLIC)
+    elif isinstance(reply, CommitReply):
+        check_commit(reply, question, evaluator_public_key=SIGNER_PUBLIC)
+    else:
+        assert isinstance(reply, RefusalReply)
+        check_refusal(reply, question, evaluator_public_key=SIGNER_PUBLIC)
+
+
+ANSWERS: list[EvaluatorReply] = [UNLOCKED, COMMITTED, TURNED_DOWN]
+
+
+@pytest.mark.parametrize("reply", ANSWERS, ids=lambda reply: reply.reply)
+def test_the_signed_answers_match_the_vectors(reply: EvaluatorReply) -> None:
+    """What a server acts on is signed for the very request that it sent."""
+    figures = VECTORS["answers"][reply.reply]
+    assert reply.model_dump()["signature"].hex() == figures["signature"]
+    check(reply, QUESTION)
+
+
+@pytest.mark.parametrize("reply", ANSWERS, ids=lambda reply: reply.reply)
+def test_an_answer_to_another_request_is_refused(reply: EvaluatorReply) -> None:
+    """A recorded refusal would stop a server, a recorded count would make it seem older."""
+    again = VECTORS["request"].encode() + b" "
+    for question in (Question.asked(SERVER, again), Question("server-2", QUESTION.digest)):
+        with pytest.raises(Refused, match="bad_signature"):
+            check(reply, question)
+
+
+@pytest.mark.parametrize(
+    ("reply", "change"),
+    [
+        (UNLOCKED, {"public_keys": (POINTS[1], POINTS[0])}),
+        (COMMITTED, {"incarnation": 2**53 - 1}),
+        (TURNED_DOWN, {"reason": "server_not_active"}),
+    ],
+)
+def test_a_changed_answer_is_refused(reply: EvaluatorReply, change: dict[str, object]) -> None:
+    """The bus can change no key, no count and no reason."""
+    with pytest.raises(Refused, match="bad_signature"):
+        check(reply.model_copy(update=change), QUESTION)
+
+
+@pytest.mark.parametrize(
+    "change", [{"g": 42}, {"preimage": POINTS[0]}, {"next_preimage": POINTS[1]}]
+)
+def test_keys_for_another_claim_are_refused(change: dict[str, object]) -> None:
+    """They are the keys of this disk's generations, or of none."""
+    with pytest.raises(Refused, match="bad_signature"):
+        check(UNLOCKED, QUESTION, UNLOCK.model_copy(update=change))
 
 
 def test_the_current_epoch_has_a_key() -> None:

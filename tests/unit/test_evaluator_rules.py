@@ -13,6 +13,7 @@ from bus_schemas.evaluation import CommitRequest, UnlockRequest
 from bus_schemas.events import RatchetAdvanced
 from bus_schemas.keys import owner_fingerprint
 from bus_schemas.unlock import unlock_check
+from platform_handlers.evaluator.approvers import fold_pins
 from platform_handlers.evaluator.rules import (
     APPROVAL_SECONDS,
     CLOCK_SECONDS,
@@ -21,12 +22,15 @@ from platform_handlers.evaluator.rules import (
     UNLOCKS_PER_HOUR,
     Circumstances,
     approve,
+    came_by_window,
     check_allowance,
+    check_new_key,
     commit,
     current,
     first_state,
     incarnation_of,
     instead,
+    never_started,
     unlock,
 )
 from platform_handlers.evaluator.servers import KnownServer, require_active
@@ -152,6 +156,31 @@ def test_a_lost_commit_is_made_up_for_at_the_next_start() -> None:
     assert refusal(state, wish(2)) == "stale_generation"
 
 
+def test_no_other_secret_makes_up_for_a_lost_commit() -> None:
+    """The pending generation is its holder's: its number alone opens nothing."""
+    begun = unlock(at_generation(2), wish(2), NOW)
+    assert refusal(begun, wish(3, "thief")) == "stale_generation"
+    assert refusal(begun, done(3, "thief")) == "stale_generation"
+
+
+def test_a_secret_is_good_for_its_own_generation_only() -> None:
+    """The right preimage under another number is another disk, before the first start too."""
+    begun = unlock(at_generation(2), wish(2), NOW)
+    assert refusal(begun, wish(5).model_copy(update={"preimage": s(3)})) == "generation_ahead"
+    assert refusal(begun, done(1).model_copy(update={"preimage": s(2)})) == "stale_generation"
+    assert refusal(begun, done(1).model_copy(update={"preimage": s(3)})) == "stale_generation"
+    assert refusal(first_state("acme-1"), wish(1)) == "stale_generation"
+    assert refusal(first_state("acme-1"), wish(7)) == "generation_ahead"
+
+
+def test_a_server_that_cannot_read_its_pins_keeps_those_it_told() -> None:
+    """A damaged file must not take the owner's way back from an older disk."""
+    unread = done(3).model_copy(update={"owner_pins": None})
+    begun = unlock(at_generation(2), wish(2), NOW)
+    assert commit(begun, unread, NOW).owner_pins == (PIN,)
+    assert commit(begun, done(3, pins=()), NOW).owner_pins == ()
+
+
 def test_a_repeated_commit_changes_nothing_but_the_pins() -> None:
     """Its first answer may have got lost; or its owner has changed whom it obeys."""
     state = at_generation(2)
@@ -216,6 +245,13 @@ def test_unlocks_are_limited_by_the_hour() -> None:
     assert len(later.unlocks) == UNLOCKS_PER_HOUR
 
 
+def test_a_clock_that_was_ahead_locks_nobody_out() -> None:
+    """Its stamps would count until their time comes; they are let go."""
+    ahead = tuple(NOW.now + 86400 + n for n in range(UNLOCKS_PER_HOUR))
+    state = at_generation(1).model_copy(update={"unlocks": ahead})
+    assert unlock(state, wish(1), NOW).unlocks == (NOW.now,)
+
+
 def test_a_state_of_the_first_build_reads_as_it_was_meant() -> None:
     """Before the two came apart, the generation was the incarnation."""
     old = RatchetAdvanced(server_id="acme-1", committed=7, committed_check=unlock_check(s(7)))
@@ -236,6 +272,15 @@ def test_another_machine_begins_anew_and_its_incarnation_goes_on() -> None:
     moved = commit(unlock(fresh, wish(0, "new"), again), done(1, "new"), again)
     assert (moved.committed, moved.incarnation, moved.enrolment) == (1, 4, 2)
     assert current(moved, again) is moved
+
+
+def test_another_machine_has_no_new_hourly_count() -> None:
+    """Else enrolling again and again would be as many guesses as one likes."""
+    state = at_generation(1)
+    for _ in range(UNLOCKS_PER_HOUR):
+        state = unlock(state, wish(1), NOW)
+    again = replace(NOW, enrolment=2)
+    assert refusal(current(state, again), wish(0, "new"), again) == "too_many_unlocks"
 
 
 def test_an_evaluator_that_lags_behind_does_not_go_back() -> None:
@@ -312,6 +357,17 @@ def test_an_approval_is_good_once() -> None:
     assert approve(used, later, NOW).approved_code == later.code
 
 
+def test_a_code_that_no_refused_copy_showed_is_not_taken() -> None:
+    """A slip is told to who may approve, and to nobody else; too many copies tell nothing."""
+    state, word = at_generation(4), approval(2, "live")
+    about = replace(NOW, refused_copies=frozenset({approval(3, "live").code}))
+    assert refusal(state, word, about) == "unknown_copy"
+    stranger = approval(2, "live", by=Ed25519PrivateKey.generate())
+    assert refusal(state, stranger, about) == "not_an_owner_key"
+    for copies in (frozenset({word.code}), None):
+        assert approve(state, word, replace(NOW, refused_copies=copies)).approved_code == word.code
+
+
 @pytest.mark.parametrize("pins", [None, (), ("A" * 20,)])
 def test_only_a_key_that_the_server_pinned_approves(pins: tuple[str, ...] | None) -> None:
     """The platform's keys, a stranger's, or anyone's before the server said whom it obeys."""
@@ -319,6 +375,18 @@ def test_only_a_key_that_the_server_pinned_approves(pins: tuple[str, ...] | None
     assert refusal(state, approval(2, "live")) == "not_an_owner_key"
     stranger = approval(2, "live", by=Ed25519PrivateKey.generate())
     assert refusal(at_generation(4), stranger) == "not_an_owner_key"
+
+
+def test_a_key_that_was_given_up_since_the_commit_approves_nothing() -> None:
+    """A locked server cannot commit; what it tells of its pins takes the key away at once."""
+    state = at_generation(4)
+    told = fold_pins(None, (PIN,), (), incarnation_of(state))
+    assert refusal(state, approval(2, "live"), replace(NOW, told_pins=told)) == "not_an_owner_key"
+    after = unlock(unlock(state, wish(4), NOW), wish(5), replace(NOW, told_pins=told))
+    assert (incarnation_of(after), after.owner_pins) == (told.incarnation + 1, ())
+    older = replace(told, incarnation=incarnation_of(state) - 1)
+    word = approval(2, "live")
+    assert approve(state, word, replace(NOW, told_pins=older)).approved_code == word.code
 
 
 # --- recovery ---
@@ -335,6 +403,32 @@ def test_after_a_restore_one_higher_generation_is_believed() -> None:
     whole = commit(recovered, done(8, "next"), window)
     assert (whole.committed, incarnation_of(whole)) == (8, 10)
     assert unlock(whole, wish(20), replace(window, recover_until=NOW.now + 90)).committed == 20
+
+
+@pytest.mark.parametrize(("remembered", "told"), [(2, 2), (2, 0), (0, 2)])
+def test_a_window_is_not_for_a_server_that_lost_nothing(remembered: int, told: int) -> None:
+    """Neither folder nor ledger know of a later start: whoever claims one is not the server."""
+    window = replace(NOW, recover_until=NOW.now + 60, remembered=remembered, incarnation=told)
+    assert refusal(at_generation(2), wish(3, "thief"), window) == "stale_generation"
+    assert refusal(at_generation(2), wish(7), window) == "generation_ahead"
+    for later in (replace(window, remembered=3), replace(window, incarnation=3)):
+        assert unlock(at_generation(2), wish(7), later).committed == 7
+
+
+def test_who_came_by_a_window_is_known_until_its_end() -> None:
+    """So that it is told, also when the first telling was cut off."""
+    window = replace(NOW, recover_until=NOW.now + 60)
+    state = unlock(at_generation(2), wish(7), window)
+    assert came_by_window(state, now=NOW.now + 59)
+    assert not came_by_window(state, now=NOW.now + 60)
+    assert not came_by_window(at_generation(2), now=NOW.now)
+
+
+def test_only_a_server_that_nobody_knows_a_start_of_is_a_new_one() -> None:
+    """Else a ratchet that is gone would let anything begin at generation 0."""
+    assert never_started(NOW)
+    assert not never_started(replace(NOW, incarnation=1))
+    assert not never_started(replace(NOW, remembered=0))
 
 
 @pytest.mark.parametrize(
@@ -408,6 +502,30 @@ def test_an_owner_lets_a_disk_in_although_the_state_was_put_back() -> None:
     served = unlock(state, wish(2), later)
     assert incarnation_of(served) == 4
     assert unlock(served, wish(2), later).committed == 2
+
+
+# --- keys ---
+
+
+@pytest.mark.parametrize(
+    ("starts", "about"),
+    [(1, NOW), (0, replace(NOW, incarnation=4)), (1, replace(NOW, enrolment=2))],
+)
+def test_a_server_that_has_started_is_made_no_new_key(starts: int, about: Circumstances) -> None:
+    """Its key file is older than it: a new key would open nothing and hide that."""
+    state = at_generation(starts).model_copy(update={"enrolment": about.enrolment})
+    with pytest.raises(Refused, match=r"unlock_key_missing: .*acme-1.*back-up"):
+        check_new_key(state, about)
+    check_new_key(state, replace(about, recover_until=NOW.now + 1))
+    with pytest.raises(Refused, match="unlock_key_missing"):
+        check_new_key(state, replace(about, recover_until=NOW.now))
+
+
+def test_a_machine_that_never_started_is_made_a_key() -> None:
+    """The first of its name, or one in the place of another that did start."""
+    check_new_key(first_state("acme-1"), NOW)
+    again = replace(NOW, enrolment=2, incarnation=4)
+    check_new_key(current(at_generation(4), again), again)
 
 
 # --- caps ---

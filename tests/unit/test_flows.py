@@ -45,7 +45,10 @@ def test_a_servers_facts_are_stored_by_the_intake_alone() -> None:
         assert pattern not in stored
         acts = {(f.role, f.act) for f in flows() if f.subject.pattern == pattern}
         assert acts == {(Role.SERVER, Act.ASK), (Role.INTAKE, Act.ANSWER)}
-    assert {f.act for f in flows() if f.role is Role.INTAKE} == {Act.ANSWER, Act.STORE}
+    reads = {f.subject.pattern for f in flows() if (f.role, f.act) == (Role.INTAKE, Act.READ_LAST)}
+    assert reads == {"byok.v1.ratchet.{server_id}"}  # which starts there were
+    does = {f.act for f in flows() if f.role is Role.INTAKE}
+    assert does == {Act.ANSWER, Act.STORE, Act.READ_LAST}
 
 
 def test_every_writer_is_somebodys_role() -> None:

@@ -1,5 +1,6 @@
 """What a malicious platform may not do to an owner who asks it something."""
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,12 +8,16 @@ import httpx
 import pytest
 from rich.console import Console
 
-from bus_schemas.api import BannerList, BannerView, ServerView
+from bus_schemas.api import Accepted, BannerList, BannerView, OrderList, ServerList, ServerView
 from bus_schemas.errors import Refused
 from bus_schemas.events.banner import BannerCode, BannerState, Sharing
+from bus_schemas.events.config import Order
+from bus_schemas.exit_codes import ExitCode
+from bus_schemas.orders import Instruction, OrderKind
 from platform_handlers.authority.tls import make_ca
 from platform_handlers.owner.banner_list import as_table
 from platform_handlers.owner.home import Home
+from platform_handlers.owner.ordering import Ordering, give_orders
 from platform_handlers.owner.platform_api import PlatformApi
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
@@ -63,3 +68,76 @@ def test_an_answer_about_another_server_is_refused(tmp_path: Path) -> None:
     with platform, pytest.raises(Refused, match="wrong_server"):
         platform.server("acme-1")
     platform._client.close()  # noqa: SLF001
+
+
+class Withholding(PlatformApi):
+    """Takes every order, gives on none, and says that *last_n* is the last one's number."""
+
+    def __init__(self) -> None:
+        self.taken: list[Order] = []
+        self.last_n = 0
+
+    def servers(self) -> ServerList:
+        """Name one server."""
+        server = ServerView(
+            server_id="acme-1",
+            active=True,
+            identity_key=b"k" * 32,
+            fingerprint=None,
+            sealing_key=None,
+        )
+        return ServerList(owner_id="acme", servers=(server,))
+
+    def orders(self, server_id: str) -> OrderList:
+        """Lie."""
+        return OrderList(server_id=server_id, last_n=self.last_n, orders=())
+
+    def order(self, server_id: str, order: Order) -> Accepted:
+        """Keep it back."""
+        assert server_id == "acme-1"
+        self.taken.append(order)
+        return Accepted(generation=1)
+
+
+def test_orders_that_were_kept_back_cannot_overtake_later_ones(tmp_path: Path) -> None:
+    """Given at last, an unlock of yesterday would undo the lock of today."""
+    home, platform = Home(tmp_path), Withholding()
+    home.make_owner_key()
+
+    def give(kind: OrderKind, last_n: int, argument: str | None = None) -> Order:
+        platform.last_n = last_n
+        ordering = Ordering(("acme-1",), Instruction(kind, argument=argument), 0)
+        assert give_orders(platform, home, ordering, Console(quiet=True)) is ExitCode.TRY_AGAIN
+        return platform.taken[-1]
+
+    given = [
+        give(OrderKind.UNLOCK, 500),
+        give(OrderKind.TRUST, 600, "A" * 20),
+        give(OrderKind.DISTRUST, 0, "A" * 20),
+        give(OrderKind.LOCK, 1),
+    ]
+    assert [order.n for order in given] == [501, 601, 602, 603]
+    with pytest.raises(Refused, match="number_too_high"):
+        give(OrderKind.LOCK, 2**52)
+    assert len(platform.taken) == len(given)
+
+
+def test_what_takes_something_away_waits_for_a_server_that_is_off(tmp_path: Path) -> None:
+    """Over a weekend and longer; what gives is for the day on which it was meant."""
+    home, platform = Home(tmp_path), Withholding()
+    home.make_owner_key()
+    days = {}
+    for kind in OrderKind:
+        slot = "anthropic" if "slot" in kind else None
+        argument = "A" * 20 if "trust" in kind else None
+        ordering = Ordering(("acme-1",), Instruction(kind, slot, argument), 0)
+        give_orders(platform, home, ordering, Console(quiet=True))
+        days[kind.value] = round((platform.taken[-1].not_after.timestamp() - time.time()) / 86400)
+    assert days == {
+        "stop-slot": 30,
+        "lock": 30,
+        "distrust": 30,
+        "resume-slot": 1,
+        "unlock": 1,
+        "trust": 1,
+    }

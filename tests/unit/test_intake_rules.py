@@ -3,7 +3,7 @@
 import pytest
 
 from bus_schemas.codec import encode
-from bus_schemas.events import FingerprintRenewed
+from bus_schemas.events import FingerprintRenewed, RatchetAdvanced
 from bus_schemas.events.fingerprint import MAX_SLOTS, HeldRevision
 from bus_schemas.intake import (
     MAX_FACT_BYTES,
@@ -35,7 +35,7 @@ def test_the_longest_fact_there_is_gets_in() -> None:
     """Two revisions of each slot, all ids and numbers at their longest."""
     raw = renewed(2 * MAX_SLOTS, "s" * 63)
     assert len(raw) > MAX_FACT_BYTES * 0.75
-    assert rules.verdict(raw, f"byok.v1.fingerprint.{'s' * 63}") is None
+    assert rules.verdict(raw, f"byok.v1.fingerprint.{'s' * 63}") == 2**53 - 1
 
 
 def test_a_fact_costs_one_for_each_begun_kib() -> None:
@@ -55,16 +55,23 @@ def test_a_fact_costs_one_for_each_begun_kib() -> None:
 def test_what_no_reader_could_use_is_told_by_its_reason(raw: bytes, reason: str) -> None:
     """The same words that readers park it with."""
     declined = rules.verdict(raw, SUBJECT)
-    assert declined is not None
+    assert isinstance(declined, FactDeclined)
     assert (declined.error.err_code, declined.error.description) == (UNUSABLE, reason)
-    assert rules.verdict(renewed(), SUBJECT) is None
+    assert rules.verdict(renewed(), SUBJECT) == 2**53 - 1
+
+
+def test_starts_are_counted_by_the_ratchet() -> None:
+    """The generation stands for them until it goes back for the first time."""
+    state = RatchetAdvanced(server_id="acme-1", committed=3)
+    assert rules.newest_start(state) == 3
+    assert rules.newest_start(state.model_copy(update={"incarnation": 9})) == 9
 
 
 @pytest.mark.parametrize("new", [b"renewed.v9", b"invented.v1"])
 def test_what_this_build_does_not_know_yet_is_taken_later(new: bytes) -> None:
     """The server keeps it, so a platform that is upgraded after its servers loses nothing."""
     declined = rules.verdict(renewed().replace(b"renewed.v1", new), SUBJECT)
-    assert declined is not None
+    assert isinstance(declined, FactDeclined)
     assert (declined.error.err_code, declined.retry_after) == (TOO_EARLY, 3600)
     assert new.decode() in declined.error.description
 

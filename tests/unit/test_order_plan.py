@@ -16,6 +16,7 @@ from bus_schemas.keys import owner_fingerprint
 from bus_schemas.orders import Addressee, Instruction, OrderKind, Stamp, sign_order
 from platform_handlers.config.orders.plan import (
     MAX_ORDERS,
+    MAX_OWNER_STEP,
     MAX_STEP,
     Book,
     Situation,
@@ -105,6 +106,14 @@ def test_numbers_grow_by_small_steps() -> None:
     assert reason(situation, order(5 + MAX_STEP + 1)) == "n_too_far"
     emptied = withdraw(document_of(carrying(order(9))), (), NOW + 61)
     assert reason(replace(EMPTY, current=emptied, book=Book(last_n=9)), order(9)) == "stale_n"
+
+
+def test_a_device_that_the_server_obeys_may_have_counted_on() -> None:
+    """It never signs a number twice, so what was refused here leaves a gap behind."""
+    mine = owner_fingerprint(OWNER.public_key().public_bytes_raw())
+    obeyed = replace(EMPTY, book=Book(pins=(mine,)))
+    assert plan_order(obeyed, order(MAX_OWNER_STEP)).orders
+    assert reason(obeyed, order(MAX_OWNER_STEP + 1)) == "n_too_far"
 
 
 def test_a_number_that_the_server_did_not_take_is_free_again() -> None:

@@ -22,6 +22,7 @@ from bus_schemas.orders import (
     Stamp,
     check_order,
     known_kind,
+    life,
     sign_order,
 )
 from tests.oracle import protocol
@@ -47,6 +48,13 @@ def reason(order: Order, to: Addressee = TO) -> str:
     with pytest.raises(Refused) as refusal:
         check_order(order, to)
     return refusal.value.reason
+
+
+def test_what_takes_away_waits_for_weeks() -> None:
+    """What gives back is for the next day only: nobody may keep it until it does harm."""
+    long = {kind for kind in OrderKind if life(kind) == timedelta(days=30)}
+    assert long == {OrderKind.LOCK, OrderKind.STOP_SLOT, OrderKind.DISTRUST}
+    assert {life(kind) for kind in set(OrderKind) - long} == {timedelta(days=1)}
 
 
 @pytest.mark.parametrize("vector", VECTORS["orders"], ids=lambda v: v["kind"])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bus_schemas.errors import Refused
+from bus_schemas.orders import MAX_GAP
 from platform_handlers.owner.home import Home
 
 
@@ -85,6 +86,31 @@ def test_damaged_settings_are_told(home: Home) -> None:
     (home.folder / "servers.toml").write_text("not toml")
     with pytest.raises(Refused, match="bad_settings"):
         home.pinned("acme-1")
+
+
+def test_no_platform_makes_a_device_count_back(home: Home) -> None:
+    """Else an order of today would come before one that was kept back yesterday."""
+    numbers = [home.number_order("A" * 20, told) for told in (500, 600, 0, 601, 900)]
+    assert numbers == [501, 601, 602, 603, 901]
+    assert home.number_order("B" * 20, 0) == 1
+    assert (home.folder / "orders.toml").stat().st_mode & 0o777 == 0o600
+
+
+def test_no_platform_makes_a_device_count_out_of_reach(home: Home) -> None:
+    """A server takes no number so far ahead; the owner is told what to do if it is true."""
+    assert home.number_order("A" * 20, MAX_GAP) == MAX_GAP + 1
+    with pytest.raises(Refused, match=r"number_too_high: .*orders\.toml"):
+        home.number_order("A" * 20, 2 * MAX_GAP + 2)
+    assert home.number_order("A" * 20, 0) == MAX_GAP + 2
+
+
+@pytest.mark.parametrize("content", ["not toml", 'AAAAAAAAAAAAAAAAAAAA = "x"'])
+def test_a_damaged_count_is_not_taken_for_none(home: Home, content: str) -> None:
+    """Counting from 0 again is what it is there against."""
+    home.folder.mkdir()
+    (home.folder / "orders.toml").write_text(content)
+    with pytest.raises(Refused, match="bad_settings"):
+        home.number_order("A" * 20, 0)
 
 
 def test_the_usual_place_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 import pytest
+from structlog.testing import capture_logs
 
 from bus_schemas.transport.pulse import Pulse, tell_ready, tell_status, watched
 from bus_schemas.transport.service_manager import ServiceManager
@@ -160,8 +161,8 @@ async def test_who_waits_for_the_bus_is_not_stuck(pulse: Pulse, clock: Clock) ->
         task.cancel()
 
 
-async def test_a_task_that_ended_is_not_missed(pulse: Pulse, clock: Clock) -> None:
-    """Who has ended, well or badly, owes no more steps; its result and its error come through."""
+async def test_a_task_that_may_end_is_not_missed(pulse: Pulse, clock: Clock) -> None:
+    """Who is done, or failed, owes no more steps; its result and its error come through."""
 
     async def seven() -> int:
         await asyncio.sleep(0)
@@ -172,11 +173,33 @@ async def test_a_task_that_ended_is_not_missed(pulse: Pulse, clock: Clock) -> No
         raise KeyError("gone")
 
     with pulse.watching():
-        assert await watched("seven", seven(), within=1) == 7
+        assert await watched("seven", seven(), within=1, ends=True) == 7
         with pytest.raises(KeyError, match="gone"):
             await watched("bad", bad(), within=1)
     clock.now = 100.0
     assert pulse.stuck() == ()
+
+
+async def test_work_for_ever_that_returns_is_missed(pulse: Pulse, told: Told, clock: Clock) -> None:
+    """A loop that has quietly ended does its work no more than one that is stuck."""
+    busy = Loop()
+
+    async def over() -> None:
+        await asyncio.sleep(0)
+
+    with pulse.watching():
+        task = asyncio.create_task(watched("busy", busy.run(), within=60))
+        await watched("over", over(), within=60)
+    told.heard.clear()
+    clock.now = 20.0
+    with capture_logs() as logs:
+        await busy.step()
+    assert pulse.stuck() == ("over",)
+    assert told.heard == []
+    assert [line["event"] for line in logs] == ["work_stands_still"]
+    task.cancel()
+    await asyncio.wait({task})
+    assert pulse.stuck() == ("over",)  # who is cancelled is not missed
 
 
 async def test_cancellation_and_timeouts_reach_the_work(pulse: Pulse) -> None:

@@ -8,7 +8,13 @@ import pytest
 
 from bus_schemas.errors import Refused
 from bus_schemas.oprf import OprfKey, blind
-from bus_schemas.unlock import key_encryption_key, unlock_check, unlock_input, unlock_preimage
+from bus_schemas.unlock import (
+    key_encryption_key,
+    unlock_check,
+    unlock_input,
+    unlock_key_info,
+    unlock_preimage,
+)
 from vps_runtime.vault.record import unwrap_root_key, wrap_root_key
 
 VECTORS: dict[str, Any] = json.loads(
@@ -26,6 +32,10 @@ def test_the_derivations_match_the_vectors() -> None:
     assert x.hex() == VECTORS["x"]
     assert s.hex() == VECTORS["s"]
     assert unlock_check(s).hex() == VECTORS["chk"]
+    info = unlock_key_info(SERVER, VECTORS["g"], unlock_check(s))
+    assert info.hex() == VECTORS["key_info"]
+    key = OprfKey.from_seed(bytes.fromhex(VECTORS["seed"])).under(info)
+    assert key.public_key.hex() == VECTORS["public_key"]
     assert key_encryption_key(Y, SHARE, SERVER, VECTORS["g"]).hex() == VECTORS["kek"]
 
 
@@ -37,6 +47,8 @@ def test_each_ingredient_counts(server_id: str, g: int, share: bytes) -> None:
     """Another server, generation or share must give another input and another key."""
     assert unlock_input(server_id, g, share).hex() != VECTORS["x"]
     assert key_encryption_key(Y, share, server_id, g).hex() != VECTORS["kek"]
+    check = unlock_check(unlock_preimage(unlock_input(server_id, g, share)))
+    assert unlock_key_info(server_id, g, check).hex() != VECTORS["key_info"]
 
 
 def test_a_share_of_another_length_is_refused() -> None:
@@ -45,10 +57,13 @@ def test_a_share_of_another_length_is_refused() -> None:
         unlock_input(SERVER, 0, SHARE[1:])
 
 
-def evaluated_kek(evaluator: OprfKey, g: int, share: bytes) -> bytes:
-    """Derive the KEK as a server does: blind, have evaluated, verify, derive."""
-    blinding, blinded = blind([unlock_input(SERVER, g, share)])
-    [y] = blinding.finalize(evaluator.evaluate(blinded), evaluator.public_key)
+def evaluated_kek(evaluator: OprfKey, g: int, share: bytes, claimed: int | None = None) -> bytes:
+    """Derive the KEK as a server does, or as a thief who has its input evaluated as *claimed*."""
+    x = unlock_input(SERVER, g, share)
+    blinding, blinded = blind([x])
+    info = unlock_key_info(SERVER, claimed or g, unlock_check(unlock_preimage(x)))
+    key = evaluator.under(info)
+    [y] = blinding.finalize(key.evaluate(blinded), key.public_key)
     return key_encryption_key(y, share, SERVER, g)
 
 
@@ -59,6 +74,10 @@ def test_disk_and_evaluator_open_the_root_key_only_together() -> None:
     opened = bytearray(32)
     unwrap_root_key(evaluated_kek(evaluator, 1, SHARE), SERVER, 1, wrapped, opened)
     assert opened == root
-    for other, share in ((OprfKey.generate(), SHARE), (evaluator, b"\x06" * 32)):
+    for other, share, claimed in (
+        (OprfKey.generate(), SHARE, 1),
+        (evaluator, b"\x06" * 32, 1),
+        (evaluator, SHARE, 2),
+    ):
         with pytest.raises(Refused, match="root_key_does_not_open"):
-            unwrap_root_key(evaluated_kek(other, 1, share), SERVER, 1, wrapped, opened)
+            unwrap_root_key(evaluated_kek(other, 1, share, claimed), SERVER, 1, wrapped, opened)

@@ -131,6 +131,24 @@ def test_the_minimum_holds_even_for_a_newer_one() -> None:
     assert refusal(GOOD, gate) == "below_min_revision"
 
 
+def test_a_slot_takes_the_kind_that_its_document_says() -> None:
+    """Honestly sealed as an API key, for a slot that is to hold another kind."""
+    gate = dataclasses.replace(GATE, slot=SLOT.model_copy(update={"kind": CredentialKind.OAUTH}))
+    assert refusal(GOOD, gate) == "not_the_desired_one"
+
+
+def test_the_minimum_itself_is_taken() -> None:
+    """An owner that retires all before the newest must not retire that one."""
+    gate = dataclasses.replace(GATE, slot=SLOT.model_copy(update={"min_revision": 5}))
+    assert admit(GOOD, gate) == PAYLOAD
+
+
+def test_the_signature_is_checked_before_the_revision() -> None:
+    """What an owner is told of revisions is the owner's word: a forger learns none of it."""
+    forged = envelope({"revision": 4}).model_copy(update={"sig": GOOD.sig})
+    assert refusal(forged) == "bad_signature"
+
+
 def test_the_widest_jump_is_allowed() -> None:
     """Up to the gap a revision may jump, and no further."""
     slot = SLOT.model_copy(update={"revision": 4 + MAX_GAP})

@@ -66,6 +66,26 @@ def test_slots_are_graded() -> None:
     assert [f.grade for f in slot_findings(empty)] == [Grade.WARN]
 
 
+def test_a_refused_sealing_is_bad_only_where_nothing_is_held() -> None:
+    """Whoever still has the API token can send one; a server that has its key is well."""
+    refused = {"anthropic": "owner_key_not_pinned", "openai": "expired"}
+    _, held, missing = slot_findings(Status("acme-1", "acme", 2, 0, (NOTE,), refused))
+    assert (held.grade, missing.grade) == (Grade.WARN, Grade.BAD)
+    assert "(owner_key_not_pinned), revision 3 stays" in held.detail
+    assert held.detail.endswith("send it again with `byok key set acme-1 anthropic`")
+    assert missing.detail.endswith("send it again with `byok key set acme-1 openai`")
+
+
+def test_who_is_turned_away_is_not_told_to_wait_for_an_order() -> None:
+    """No order reaches it: what would lift a lock is said to the others only."""
+    status = Status("acme-1", "acme", 2, 0, (), {}, frozenset({"openai"}), locked=True)
+    for turned_away in (False, True):
+        said = [str(finding) for finding in slot_findings(status, turned_away=turned_away)]
+        assert sum("signed order" in line for line in said) == 2
+        assert any("`byok server unlock acme-1`" in line for line in said) is not turned_away
+        assert any("`byok key resume acme-1 openai`" in line for line in said) is not turned_away
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -1,6 +1,8 @@
 """What `byok-vps doctor` says of memory, swap and core files."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from vps_runtime.state import StateFolder
 from vps_runtime.vault.root_key import Protection
 
 HIDDEN = Protection.HIDDEN
-WELL = AgentMemory(7, locked_kb=4, swapped_kb=0, may_dump=False, may_swap=False)
+WELL = AgentMemory(7, hidden=True, locked_kb=4, swapped_kb=0, may_dump=False, may_swap=False)
 
 
 @pytest.mark.parametrize(
@@ -20,10 +22,22 @@ WELL = AgentMemory(7, locked_kb=4, swapped_kb=0, may_dump=False, may_swap=False)
     [
         (HostMemory(HIDDEN, has_swap=True, agent=WELL), "memory", Grade.OK, "memfd_secret"),
         (HostMemory(HIDDEN, has_swap=False), "memory", Grade.OK, "no agent runs; started, it"),
-        (HostMemory(Protection.LOCKED, has_swap=False, agent=WELL), "memory", Grade.OK, "locked"),
+        (
+            HostMemory(HIDDEN, has_swap=False, agent=replace(WELL, hidden=False)),
+            "memory",
+            Grade.OK,
+            "kept in locked memory",
+        ),
+        (
+            HostMemory(HIDDEN, has_swap=False, agent=replace(WELL, hidden=None)),
+            "memory",
+            Grade.OK,
+            "never swapped; run this as root",
+        ),
+        (HostMemory(Protection.PLAIN, has_swap=False, agent=WELL), "memory", Grade.OK, "secret"),
         (HostMemory(Protection.PLAIN, has_swap=False), "memory", Grade.WARN, "LimitMEMLOCK=1M"),
         (
-            HostMemory(HIDDEN, has_swap=False, agent=replace(WELL, locked_kb=0)),
+            HostMemory(HIDDEN, has_swap=False, agent=replace(WELL, hidden=False, locked_kb=0)),
             "memory",
             Grade.WARN,
             "pid 7",
@@ -49,6 +63,12 @@ WELL = AgentMemory(7, locked_kb=4, swapped_kb=0, may_dump=False, may_swap=False)
             Grade.BAD,
             "pid 7",
         ),
+        (
+            HostMemory(HIDDEN, has_swap=True, agent=replace(WELL, may_dump=None)),
+            "dumps",
+            Grade.WARN,
+            "runs as root",
+        ),
     ],
 )
 def test_each_case_has_its_line(host: HostMemory, check: str, grade: Grade, words: str) -> None:
@@ -56,6 +76,13 @@ def test_each_case_has_its_line(host: HostMemory, check: str, grade: Grade, word
     [found] = [finding for finding in memory_findings(host) if finding.check == check]
     assert found.grade is grade
     assert words in found.detail
+
+
+def test_a_locked_agent_has_no_key_to_keep() -> None:
+    """That is what it was locked for."""
+    host = HostMemory(HIDDEN, has_swap=False, agent=replace(WELL, hidden=False, locked_kb=0))
+    [found] = [f for f in memory_findings(host, locked=True) if f.check == "memory"]
+    assert (found.grade, "locked by a signed order" in found.detail) == (Grade.OK, True)
 
 
 def test_without_an_agent_nothing_is_said_of_it() -> None:
@@ -84,4 +111,61 @@ def test_a_strange_proc_is_no_crash(tmp_path: Path) -> None:
     assert read_host(lock, proc=tmp_path).agent is None  # it waits for somebody else
     (tmp_path / "locks").write_text(f"{line}\n")
     agent = read_host(lock, proc=tmp_path).agent
-    assert agent == AgentMemory(7, 0, 0, may_dump=True, may_swap=True)
+    assert agent == AgentMemory(7, None, 0, 0, may_dump=True, may_swap=True)
+
+
+LIKE_AN_AGENT = """
+import ctypes, fcntl, os, resource, sys
+from vps_runtime.vault.root_key import Protection, SecretKey
+uid, best, dumpable = map(int, sys.argv[2:])
+lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
+fcntl.flock(lock, fcntl.LOCK_EX)
+os.write(lock, f"{os.getpid()}\\n".encode())
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+key = SecretKey(tuple(Protection)[best:])
+os.setresuid(uid, uid, uid)
+ctypes.CDLL(None).prctl(4, dumpable, 0, 0, 0)
+print(key.protection, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("best", [0, 1])
+@pytest.mark.parametrize("dumpable", [0, 1])
+def test_what_a_running_agent_really_has_is_told(tmp_path: Path, best: int, dumpable: int) -> None:
+    """Not what this machine would give, and not what a limit says that piped cores ignore."""
+    lock, uid = tmp_path / "lock", os.getuid() or 65534
+    process = subprocess.Popen(
+        [sys.executable, "-c", LIKE_AN_AGENT, str(lock), str(uid), str(best), str(dumpable)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    with process:
+        assert process.stdout
+        assert process.stdin
+        got = process.stdout.readline().strip()
+        agent = read_host(lock).agent
+        process.stdin.close()
+    assert agent
+    visible = os.getuid() == 0 or dumpable
+    assert agent.hidden is ((got == str(HIDDEN)) if visible else None)
+    assert agent.may_dump is bool(dumpable)
+
+
+def test_of_an_agent_of_root_nobody_can_tell(tmp_path: Path) -> None:
+    """The files in its /proc belong to root in either case."""
+    (tmp_path / "lock").write_text("7\n")
+    (tmp_path / "locks").write_text("1: FLOCK  ADVISORY  WRITE 7 08:01:12 0 EOF\n")
+    folder = tmp_path / "7"
+    folder.mkdir()
+    (folder / "limits").write_text("Max core file size  0  0  bytes\n")
+    (folder / "status").write_text("Uid:\t0\t0\t0\t0\n")
+    agent = read_host(tmp_path / "lock", proc=tmp_path).agent
+    assert agent
+    assert agent.may_dump is None
+    (folder / "limits").write_text("Max core file size  unlimited  unlimited  bytes\n")
+    agent = read_host(tmp_path / "lock", proc=tmp_path).agent
+    assert agent
+    assert agent.may_dump is True

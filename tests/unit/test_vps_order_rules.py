@@ -9,11 +9,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bus_schemas.encoding import u64
+from bus_schemas.errors import Refused
 from bus_schemas.events import ConfigDesired
 from bus_schemas.events.config import Order
 from bus_schemas.fields import at_utc
 from bus_schemas.keys import owner_fingerprint, sign
 from bus_schemas.orders import (
+    MAX_GAP,
     ORDER_DOMAIN,
     Addressee,
     Instruction,
@@ -26,7 +28,6 @@ from vps_runtime.orders.rules import (
     APPLIED,
     LAST_N,
     LOCKED,
-    MAX_GAP,
     Standing,
     Verdict,
     answered_key,
@@ -37,7 +38,9 @@ from vps_runtime.orders.rules import (
     last_n,
     pending,
     pins_after,
+    pins_of_begun,
     stopped,
+    taking_away,
     usable,
 )
 
@@ -251,3 +254,27 @@ def test_a_stopped_slot_is_not_usable_and_a_locked_server_has_none() -> None:
     assert usable(current, {}) == current
     assert usable(current, {"stopped/anthropic": "id"}) == {"openai": 2}
     assert usable(current, {LOCKED: "id"}) == {}
+
+
+def test_a_begun_order_needs_its_signer_still() -> None:
+    """Who was taken away meanwhile pins nobody, unless the order is to leave."""
+    trust = order(OrderKind.TRUST, **ANOTHER)
+    assert set(pins_of_begun(trust, STANDING.pins).pinned) == {pin(OWNER), ANOTHER["argument"]}
+    others = Pins(pinned=(pin(STRANGER),))
+    with pytest.raises(Refused, match="owner_key_not_pinned"):
+        pins_of_begun(trust, others)
+    with pytest.raises(Refused, match="owner_key_not_pinned"):
+        pins_of_begun(order(OrderKind.DISTRUST, argument=pin(STRANGER)), others)
+    assert pins_of_begun(order(OrderKind.DISTRUST, argument=pin(OWNER)), others) == others
+
+
+def test_what_takes_away_comes_first_when_the_others_wait() -> None:
+    """Locks before stops, each until it had its effect; nothing that gives."""
+    stop = order(OrderKind.STOP_SLOT, n=1, **SLOT)
+    trust, lock = order(OrderKind.TRUST, n=2, **ANOTHER), order(OrderKind.LOCK, n=3)
+    carrying = ConfigDesired(
+        server_id="acme-1", owner_id="acme", generation=1, slots=(), orders=(stop, trust, lock)
+    )
+    assert taking_away(carrying, {}) == [lock, stop]
+    assert taking_away(carrying, {LOCKED: "x"}) == [stop]
+    assert taking_away(carrying, {LOCKED: "x", answered_key(stop): APPLIED}) == []

@@ -42,3 +42,7 @@ def test_the_file_comes_back_and_damage_is_told(tmp_path: Path) -> None:
     path.write_text('{"v": 1, "pinned": ["x"]}')
     with pytest.raises(Refused, match="pins_damaged"):
         read_pins(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(Refused, match=r"pins_damaged: .*cannot be read"):
+        read_pins(path)

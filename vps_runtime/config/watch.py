@@ -4,6 +4,7 @@ A task of its own: an order must not wait behind a credential that is being fetc
 """
 
 import asyncio
+import contextlib
 
 import structlog
 
@@ -48,8 +49,11 @@ class OrderWatch:
             self._document.nudge()
 
     async def _look(self, *, expect_news: bool) -> None:
-        await self._orders.finish()  # also if there is no document to read now
+        with contextlib.suppress(ByokError, OSError):  # a lock behind it must not wait for that
+            await self._orders.finish()  # now: there may be no document to read
         known = self._orders.generation
         document = await self._document.read(known, expect_news=expect_news)
-        if document is not None:
+        if document is None:
+            await self._orders.finish()
+        else:
             await self._orders.obey(document)

@@ -9,6 +9,7 @@ import contextlib
 import math
 import random
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -43,6 +44,17 @@ class Patience:
     """The same while no token of ours opens: only the platform's operators can change that."""
 
 
+@dataclass(frozen=True)
+class Clock:
+    """What the link takes the time from; all in seconds."""
+
+    now: Callable[[], float] = time.time
+    """The time of day, Unix, which a token's times are compared with."""
+    monotonic: Callable[[], float] = time.monotonic
+    """Never goes back, so every wait is measured with it."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
 class Link:
     """The one working connection, and the task that keeps its token fresh."""
 
@@ -54,11 +66,13 @@ class Link:
         *,
         standing: Standing | None = None,
         patience: Patience | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """*standing* remembers, for others to see, when the platform lets us in no more."""
         self._target = target
         self._server_id = server_id
         self._tokens = tokens
+        self._clock = clock or Clock()
         self._standing = standing or Standing()
         self._patience = wait = patience or Patience()
         self._back_off = BackOff(first=wait.first, longest=wait.longest)
@@ -67,7 +81,7 @@ class Link:
         self._lost_since: float | None = None
         self._not_before = -math.inf
         self._said = ""
-        self._due_at = _after(tokens.working_claims().rest(time.time(), self._spread))
+        self._due_at = self._after(tokens.working_claims().rest(self._clock.now(), self._spread))
         self._begun = False
         self.bus = Bus(target, server_id, tokens.working)
 
@@ -101,7 +115,7 @@ class Link:
         platform is a few lines.
         """
         while True:
-            await asyncio.sleep(self._patience.look)
+            await self._clock.sleep(self._patience.look)
             if self._due():
                 await self._try()
 
@@ -110,10 +124,10 @@ class Link:
             await self._renew()
             self._standing.rose()
         except (ByokError, OSError) as error:
-            self._not_before = time.monotonic() + self._pause_after(error)
+            self._not_before = self._clock.monotonic() + self._pause_after(error)
         else:
             # Should these be refused, too, it must not begin anew at once.
-            self._not_before = time.monotonic() + self._back_off.pause()
+            self._not_before = self._clock.monotonic() + self._back_off.pause()
             if self.bus.connected:
                 self._back_off.over()
             self._outside.over()
@@ -133,10 +147,10 @@ class Link:
         return self._back_off.pause()
 
     def _usable(self) -> bool:
-        return self._tokens.working_claims().usable(time.time())
+        return self._tokens.working_claims().usable(self._clock.now())
 
     def _due(self) -> bool:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if self.bus.connected:
             if self._lost_since is not None:
                 self._back_off.over()
@@ -164,7 +178,10 @@ class Link:
         else:
             self._start()  # whatever our clock says of them: they are new
         # Only now: what could not be signed in with is asked for again.
-        self._due_at = _after(self._tokens.working_claims().fresh_rest(self._spread))
+        self._due_at = self._after(self._tokens.working_claims().fresh_rest(self._spread))
+
+    def _after(self, seconds: float | None) -> float:
+        return math.inf if seconds is None else self._clock.monotonic() + seconds
 
     async def _sign_in_anew(self) -> None:
         try:
@@ -172,10 +189,6 @@ class Link:
         except TokenRefused as error:  # and the door took us: it is not we who are turned away
             message = "the tokens that were just issued are refused; is the platform's clock right?"
             raise BusDenied(message) from error
-
-
-def _after(seconds: float | None) -> float:
-    return math.inf if seconds is None else time.monotonic() + seconds
 
 
 async def by_the_door(target: BusTarget, server_id: str, tokens: TokenStore) -> Renewal:

@@ -43,11 +43,14 @@ class Pins(Contract, extra="forbid"):
 
 
 def read_pins(path: Path) -> Pins:
-    """Return the pins in *path*. Raises Refused(`pins_damaged`): then nobody is obeyed."""
+    """Return the pins in *path*. Raises Refused(`pins_damaged`): then no owner is obeyed."""
     try:
         return Pins.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return Pins()
+    except OSError as error:  # root's since a restore, a failing disk
+        detail = f"{path} cannot be read ({error.strerror}); give it back to the agent's user"
+        raise Refused("pins_damaged", detail) from None
     except ValidationError:
         detail = f"{path} is damaged; remove it and run `byok-vps trust FINGERPRINT` again"
         raise Refused("pins_damaged", detail) from None

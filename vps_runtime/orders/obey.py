@@ -3,19 +3,26 @@
 An effect that lies in the memory is one transaction with its answer. One that does not (pins, the
 lock) is begun in one transaction, done, and answered in another: whoever starts after a crash
 finds what was begun, does it again (twice is as once), and answers.
+
+Trouble with one order (its disk, the pins' file) keeps those behind it waiting, except for what
+only takes away: that is done out of turn, and counted and answered when its turn comes.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import NoReturn
 
 import structlog
 
-from bus_schemas.errors import Refused
+from bus_schemas.errors import ByokError, Refused
 from bus_schemas.events.config import ConfigDesired, Order
 from bus_schemas.events.reported import OrderAnswered, PinsChanged
 from bus_schemas.orders import Addressee, OrderKind, known_kind
+from bus_schemas.transport.database import StorageFull
+from bus_schemas.transport.private_files import sync_folder
 from vps_runtime.enrolment.pins import Pins, change_pins, read_pins
 from vps_runtime.facts.store import Draft, Facts
 from vps_runtime.orders.rules import (
@@ -25,6 +32,7 @@ from vps_runtime.orders.rules import (
     LAST_N,
     LOCKED,
     Standing,
+    Verdict,
     answered_key,
     decide,
     effect,
@@ -32,8 +40,9 @@ from vps_runtime.orders.rules import (
     is_locked,
     last_n,
     pending,
-    pins_after,
+    pins_of_begun,
     stopped,
+    taking_away,
 )
 from vps_runtime.state import StateFolder
 
@@ -65,13 +74,14 @@ class Orders:
         )
         self._platform_key = state.read_orders_key()
         self._pins = state.pins
+        self._state = state
         self._facts = facts
         self._on_pins_changed = on_pins_changed
 
     @property
     def locked(self) -> bool:
         """Whether this server has to stay locked."""
-        return is_locked(self._facts.told)
+        return is_locked(self._facts.told) or self._state.lock_note.exists()
 
     @property
     def generation(self) -> int:
@@ -81,11 +91,16 @@ class Orders:
     async def obey(self, document: ConfigDesired) -> None:
         """Take the orders of *document*, each once.
 
-        Raises LockOrdered, StorageFull, OSError: what was answered until then is answered.
+        Raises LockOrdered, and StorageFull, OSError, Refused(`pins_damaged`): what was answered
+        until then is answered, the rest waits.
         """
-        await self.finish()  # a full disk may have come between, not only a crash
-        for order in pending(document, self._facts.told):
-            await self._take(order, document)
+        try:
+            await self.finish()  # a full disk may have come between, not only a crash
+            for order in pending(document, self._facts.told):
+                await self._take(order, document)
+        except (ByokError, OSError):
+            await self._take_away(document)
+            raise
         gone = forgotten(document, self._facts.told)
         if gone or document.generation != self.generation:
             newest = {GENERATION: str(document.generation)}
@@ -93,12 +108,16 @@ class Orders:
 
     async def finish(self) -> None:
         """Do and answer what was begun when the last process ended. Raises as `obey`."""
+        if self._state.lock_note.exists():
+            await self._facts.tell(remember={LOCKED: "noted"})  # the order's turn puts its id there
+            self._state.lock_note.unlink()
+            sync_folder(self._state.root)
         begun = self._facts.told.get(BEGUN)
         if begun is not None:
             await self._finish(Order.model_validate_json(begun))
 
     async def _take(self, order: Order, document: ConfigDesired) -> None:
-        verdict = decide(order, self._standing(document))
+        verdict = self._decide(order, document)
         number = {LAST_N: str(order.n)} if verdict.counted else {}
         if verdict.refused is not None:
             await self._answer(order, refused=verdict.refused, remember=number)
@@ -110,12 +129,42 @@ class Orders:
             return
         number[BEGUN] = order.model_dump_json()
         if locks:
-            number[LOCKED] = order.order_id
+            await self._lock(order, number)
         await self._facts.tell(remember=number)
-        if locks:
-            _log.warning("lock_ordered", order=order.order_id)
-            raise LockOrdered
         await self._finish(order)
+
+    async def _take_away(self, document: ConfigDesired) -> None:
+        """Stop and lock out of turn, while an order before that cannot be taken.
+
+        Neither counted nor answered: else the orders before would come too late, and one among
+        them that gives back would have the last word.
+        """
+        for order in taking_away(document, self._facts.told):
+            try:
+                verdict = self._decide(order, document)
+            except Refused:
+                continue  # its signer may be an owner, or not: the pins will tell
+            if verdict.refused is not None:
+                continue
+            if known_kind(order) is not OrderKind.LOCK:
+                await self._facts.tell(remember=effect(order)[0])
+            elif not self.locked:
+                await self._lock(order, {})
+
+    async def _lock(self, order: Order, number: dict[str, str]) -> NoReturn:
+        """Write the lock down and end the process. No disk is so full that the keys may stay."""
+        try:
+            await self._facts.tell(remember={**number, LOCKED: order.order_id})
+        except StorageFull:
+            self._note_lock()
+        raise LockOrdered(order.order_id)  # nothing is logged here: that may fail on this disk
+
+    def _note_lock(self) -> None:
+        """Keep the next process from unlocking. One name more for a file takes no space."""
+        # A disk that does not even take the name lets nobody unlock: that has to write, too.
+        with contextlib.suppress(OSError):
+            self._state.lock_note.hardlink_to(self._state.settings)
+            sync_folder(self._state.root)
 
     async def _finish(self, order: Order) -> None:
         kind, more, remember = known_kind(order), [], {}
@@ -123,6 +172,8 @@ class Orders:
             try:
                 pins = await asyncio.to_thread(change_pins, self._pins, self._change(order))
             except Refused as refusal:  # the console was used meanwhile
+                if refusal.reason == "pins_damaged":
+                    raise
                 await self._answer(order, refused=refusal.reason, forget=[BEGUN])
                 return
             value = ",".join(pins.pinned)
@@ -134,8 +185,7 @@ class Orders:
             self._on_pins_changed()
 
     def _change(self, order: Order) -> Callable[[Pins], Pins]:
-        kind = OrderKind(order.kind)
-        return lambda pins: pins_after(kind, order.argument or "", pins)
+        return partial(pins_of_begun, order)
 
     async def _answer(
         self,
@@ -162,20 +212,23 @@ class Orders:
         await self._facts.tell(answer, *more, remember=memory, forget=gone)
         _log.warning("order_answered", order=order.order_id, kind=order.kind, refused=refused)
 
-    def _standing(self, document: ConfigDesired) -> Standing:
+    def _decide(self, order: Order, document: ConfigDesired) -> Verdict:
+        """Say whether *order* is obeyed. Raises Refused(`pins_damaged`): nobody can say now."""
         told = self._facts.told
-        return Standing(
+        standing = Standing(
             me=self._me,
-            pins=self._read_pins(),
+            pins=self._pins_for(order),
             platform_key=self._platform_key,
             last_n=last_n(told),
             slots={slot.slot_id for slot in document.slots} | stopped(told),
             now=time.time(),
         )
+        return decide(order, standing)
 
-    def _read_pins(self) -> Pins:
+    def _pins_for(self, order: Order) -> Pins:
         try:
             return read_pins(self._pins)
-        except Refused as error:  # then nobody is obeyed until it is mended
-            _log.warning("pins_unreadable", error=str(error))
+        except Refused:  # an owner's order waits until it is mended; the platform's needs no pin
+            if order.signer != self._platform_key:
+                raise
             return Pins()

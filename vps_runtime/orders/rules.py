@@ -20,11 +20,15 @@ from typing import Final, TypeVar
 from bus_schemas.errors import Refused
 from bus_schemas.events.config import ConfigDesired, Order
 from bus_schemas.keys import owner_fingerprint
-from bus_schemas.orders import PLATFORM_KINDS, Addressee, OrderKind, check_order, known_kind
+from bus_schemas.orders import (
+    MAX_GAP,
+    PLATFORM_KINDS,
+    Addressee,
+    OrderKind,
+    check_order,
+    known_kind,
+)
 from vps_runtime.enrolment.pins import Pins
-
-MAX_GAP: Final = 1000
-"""How far a number may jump: an order of number 2**53 would be the last one ever obeyed."""
 
 LAST_N: Final = "orders-last-n"
 GENERATION: Final = "orders-generation"
@@ -127,10 +131,33 @@ def pins_after(kind: OrderKind, fingerprint: str, pins: Pins) -> Pins:
     return pins
 
 
+def pins_of_begun(order: Order, pins: Pins) -> Pins:
+    """Return the pins once *order*, which was taken earlier and only begun, is obeyed.
+
+    Raises Refused as `pins_after`, and `owner_key_not_pinned`: the console has taken the signer
+    away since. A key that signs its own removal is gone by that very order.
+    """
+    signer, kind, about = owner_fingerprint(order.signer), OrderKind(order.kind), order.argument
+    leaves = kind is OrderKind.DISTRUST and about == signer
+    if signer not in pins.pinned and not leaves:
+        raise Refused("owner_key_not_pinned")
+    return pins_after(kind, about or "", pins)
+
+
 def pending(document: ConfigDesired, told: Mapping[str, str]) -> list[Order]:
     """Return the orders of *document* that are not answered, in the order of their numbers."""
     waiting = [order for order in document.orders if answered_key(order) not in told]
     return sorted(waiting, key=lambda order: order.n)
+
+
+def taking_away(document: ConfigDesired, told: Mapping[str, str]) -> list[Order]:
+    """Return the pending orders that only take away and have had no effect yet, locks first."""
+    found = [
+        order
+        for order in pending(document, told)
+        if order.kind in PLATFORM_KINDS and not effect(order)[0].keys() <= told.keys()
+    ]
+    return sorted(found, key=lambda order: order.kind != OrderKind.LOCK)
 
 
 def forgotten(document: ConfigDesired, told: Mapping[str, str]) -> list[str]:

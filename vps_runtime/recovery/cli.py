@@ -16,18 +16,22 @@ from vps_runtime.vault.recovery import MAX_TYPED, code_typed
 
 @click.command("recovery-code")
 @state_option
-@click.option("--forget", is_flag=True, help="Make the code worthless instead.")
+@click.option("--forget", is_flag=True, help="Remove from this disk what the code opens.")
 def recovery_code(folder: Path, *, forget: bool) -> None:
     """Show a code, this once, that opens this server's vault without the evaluator.
 
     Stop the agent first. Whoever has the code and this disk needs nobody's leave: keep it on
-    paper and away from the machine. A new code makes the one before worthless.
+    paper and away from the machine. A new code takes the place of the one before.
+
+    Neither that nor --forget reaches copies of this disk, nor what the file system keeps of a
+    file that is gone: an older code still opens those. Destroy its paper.
     """
     forbid_dumps()
     state = StateFolder(folder)
     if forget:
         had = forget_recovery_code(state)
-        click.echo("The code is worthless now." if had else "There was no code.")
+        gone = "The code opens nothing here any more, but copies of this disk: destroy its paper."
+        click.echo(gone if had else "There was no code.")
         return
     code = asyncio.run(make_recovery_code(state))
     click.echo("Recovery code; it is not shown again:", err=True)

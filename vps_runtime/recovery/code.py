@@ -39,7 +39,7 @@ async def make_recovery_code(state: StateFolder) -> str:
 
 
 def forget_recovery_code(state: StateFolder) -> bool:
-    """Make the code worthless; return whether there was one. Raises NotEnrolled, OSError."""
+    """Remove what the code opens; return whether there was one. Raises NotEnrolled, OSError."""
     state.read_settings()
     had = state.recovery.exists()
     state.recovery.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ Safe to kill anywhere, and as often as may be:
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,19 +23,26 @@ from bus_schemas.transport.target import BusUnavailable
 from bus_schemas.unlock import SHARE_LENGTH, unlock_input, unlock_preimage
 from vps_runtime.enrolment.pins import read_pins
 from vps_runtime.state import StateFolder
-from vps_runtime.unlock.evaluator import Evaluator
+from vps_runtime.unlock.evaluator import Evaluator, TurnedDown
 from vps_runtime.unlock.refusal import forget_refusal, refused
 from vps_runtime.unlock.rules import Start, begin, finish
-from vps_runtime.vault.root_file import RootFile, read_root_file, write_root_file
+from vps_runtime.vault.root_file import (
+    RootFile,
+    read_root_file,
+    sync_root_file,
+    write_root_file,
+)
 from vps_runtime.vault.root_key import SecretKey
 
 _log = structlog.get_logger(__name__)
 
 _PASSING = frozenset({"server_reenrolled", "stale_nonce", "too_many_unlocks", "unknown_server"})
-"""Refusals that end by themselves; every other one needs a person."""
+"""Refusals that end by themselves; every other one that the evaluator signed needs a person."""
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 30.0
+_LOOK_ANYWAY_SECONDS = 60.0
+"""Who keeps the pins takes a step now and then: `pulse` tells it from one that is stuck."""
 
 _T = TypeVar("_T")
 
@@ -65,13 +73,11 @@ async def unlock(
     )
     beginning = asyncio.create_task(asyncio.to_thread(_write_begun, state, start, found))
     try:
-        keys = await _patiently("keys", evaluator.keys)
+        await _patiently("challenge", evaluator.challenge)
     finally:
         await beginning  # the next share is on the disk before the evaluator hears of it
     try:
-        outputs = await _patiently(
-            "unlock", lambda: evaluator.unlock(start, keys.unlock_public_key)
-        )
+        outputs = await _patiently("unlock", lambda: evaluator.unlock(start))
     except Refused as error:
         raise await asyncio.to_thread(refused, state, start, error) from None
     opened = finish(
@@ -88,17 +94,25 @@ async def unlock(
 
 
 def _write_begun(state: StateFolder, start: Start, found: RootFile | None) -> None:
-    if start.begun is not None and start.begun != found:
+    if start.begun is None:
+        return
+    if start.begun != found:
         write_root_file(state.root_file, start.begun)
+    else:
+        sync_root_file(state.root_file)  # losing it once it was announced locks this server out
 
 
-def pins_to_commit(state: StateFolder) -> tuple[str, ...]:
-    """Return the owner keys that this server obeys; none while their file is damaged."""
+def pins_to_commit(state: StateFolder) -> tuple[str, ...] | None:
+    """Return the owner keys that this server obeys; None while their file is damaged.
+
+    The evaluator then keeps those it knows: the owner's approval is the way back from an older
+    disk, and must not end with a bad sector.
+    """
     try:
         return read_pins(state.pins).pinned
     except Refused as error:
         _log.error("pins_unreadable", error=str(error))
-        return ()
+        return None
 
 
 async def keep_pins(
@@ -109,16 +123,22 @@ async def keep_pins(
     Only keys that it heard of from here can approve a restored copy of this machine.
     """
     while True:
-        await changed.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_ANYWAY_SECONDS):
+                await changed.wait()
+        if not changed.is_set():
+            continue
         changed.clear()
         try:
-            await _patiently("pins", partial(_commit_again, state, server_id, evaluator))
+            file = await asyncio.to_thread(read_root_file, state.root_file)
+            await _patiently("pins", partial(_commit_again, state, server_id, evaluator, file))
         except (Refused, OSError) as error:  # such as: another copy of this machine took over
             _log.error("pins_not_kept", error=str(error))
 
 
-async def _commit_again(state: StateFolder, server_id: str, evaluator: Evaluator) -> int:
-    file = await asyncio.to_thread(read_root_file, state.root_file)
+async def _commit_again(
+    state: StateFolder, server_id: str, evaluator: Evaluator, file: RootFile
+) -> int:
     preimage = unlock_preimage(unlock_input(server_id, file.g, file.share))
     pins = await asyncio.to_thread(pins_to_commit, state)
     return await evaluator.commit(file.g, preimage, pins)
@@ -143,7 +163,8 @@ async def _patiently(step: str, attempt: Callable[[], Awaitable[_T]]) -> _T:
         try:
             return await attempt()
         except (BusUnavailable, ContractError, Refused) as error:
-            if isinstance(error, Refused) and error.reason not in _PASSING:
+            # Not on anybody else's word: one forged refusal would stop this server for good.
+            if isinstance(error, TurnedDown) and error.reason not in _PASSING:
                 raise
             if said != str(error):
                 said = str(error)

@@ -1,5 +1,6 @@
 """The unlock state on disk: the share and the wrapped root key, which open nothing alone."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +9,7 @@ from pydantic import Field, ValidationError
 from bus_schemas.errors import Refused
 from bus_schemas.event import Contract
 from bus_schemas.fields import CounterFromZero, ServerId
+from bus_schemas.transport.private_files import sync_folder
 from vps_runtime.vault.store import write_atomically
 
 
@@ -39,3 +41,16 @@ def read_root_file(path: Path) -> RootFile:
 def write_root_file(path: Path, state: RootFile) -> None:
     """Replace the state, whole or not at all. Raises DiskFull, OSError."""
     write_atomically(path, state.model_dump_json().encode())
+
+
+def sync_root_file(path: Path) -> None:
+    """Make a state that was read survive a power cut: its writer may have been killed too soon.
+
+    Killed after the rename and before the folder's fsync, it is in the page cache only.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    sync_folder(path.parent)

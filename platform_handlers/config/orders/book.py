@@ -9,7 +9,7 @@ import aiosqlite
 
 from bus_schemas.api import OrderState, OrderView
 from bus_schemas.events import OrderAnswered
-from bus_schemas.transport.database import fetch_all
+from bus_schemas.transport.database import fetch_all, transaction
 from bus_schemas.transport.ledger import Fact
 
 KEPT_ANSWERS: Final = 64
@@ -96,11 +96,12 @@ async def withdrawals(database: aiosqlite.Connection) -> list[Withdrawal]:
 
 
 async def withdrawn(database: aiosqlite.Connection, done: Withdrawal) -> None:
-    """Forget *done*, unless the server has answered again meanwhile."""
-    await database.execute(
-        "DELETE FROM withdrawals WHERE server_id = ? AND (incarnation, n) <= (?, ?)",
-        (done.server_id, done.incarnation, done.n),
-    )
+    """Forget *done*, unless the server has answered again meanwhile. Raises StorageFull."""
+    async with transaction(database):
+        await database.execute(
+            "DELETE FROM withdrawals WHERE server_id = ? AND (incarnation, n) <= (?, ?)",
+            (done.server_id, done.incarnation, done.n),
+        )
 
 
 def _view(answer: OrderAnswered, at: datetime) -> OrderView:

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -19,7 +18,7 @@ from bus_schemas.events import OrderAnswered
 from bus_schemas.events.config import Order
 from bus_schemas.fields import at_utc
 from bus_schemas.flows import Role
-from bus_schemas.orders import Addressee, Instruction, OrderKind, Stamp, sign_order
+from bus_schemas.orders import Addressee, Instruction, OrderKind, Stamp, life, sign_order
 from bus_schemas.streams import LEDGER
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.follow import follow
@@ -30,9 +29,6 @@ from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.config.orders.writer import OrderWriter
 from platform_handlers.config.store import FILE_NAME, ConfigStore
-
-LOCK_LIFE: Final = timedelta(days=30)
-"""A server that is off is locked when it comes back within this time."""
 
 _MISCOUNTED: Final = frozenset({"replayed", "n_jump"})
 """Our view of the ledger was behind the server's numbers; its answer tells the right one."""
@@ -70,7 +66,10 @@ class LockReceipt:
             case LockState.REFUSED:
                 return f"{self.server_id} refused to lock itself ({self.reason})"
             case LockState.SILENT:
-                return f"{self.server_id} has not answered the lock order; it stands for 30 days"
+                return (
+                    f"{self.server_id} has not answered the lock order, and once turned away it"
+                    " cannot: take it as not locked"
+                )
 
 
 async def lock_server(
@@ -87,7 +86,7 @@ async def lock_server(
         deadline = time.monotonic() + wait_seconds
         while True:
             n = (await writer.list_of(to.server_id)).last_n + 1
-            stamp = Stamp(new_id(), n, at_utc(time.time()) + LOCK_LIFE)
+            stamp = Stamp(new_id(), n, at_utc(time.time()) + life(OrderKind.LOCK))
             order = sign_order(key, to, Instruction(OrderKind.LOCK), stamp)
             await writer.give(to, order)
             answer = await _answer(bus, start, order, deadline - time.monotonic())

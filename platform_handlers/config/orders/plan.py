@@ -18,6 +18,8 @@ from bus_schemas.orders import PLATFORM_KINDS, Addressee, check_order
 MAX_ORDERS: Final = 64
 MAX_STEP: Final = 10
 """A server takes no number 1,000 above its last; a slip must not use them up."""
+MAX_OWNER_STEP: Final = 100
+"""For a key that the server obeys: its device also counts the orders that were refused here."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,9 @@ def order_list(server_id: str, current: ConfigDesired | None, book: Book, now: f
         for order in orders
     ]
     everything = sorted((*book.answers, *views), key=lambda view: view.n)
-    return OrderList(server_id=server_id, last_n=last_n(orders, book, current), orders=tuple(everything))
+    return OrderList(
+        server_id=server_id, last_n=last_n(orders, book, current), orders=tuple(everything)
+    )
 
 
 def waiting(orders: Collection[Order], answered: Collection[str], now: float) -> tuple[Order, ...]:
@@ -156,8 +160,9 @@ def _check_number(situation: Situation, order: Order) -> None:
     server_id, newest = situation.to.server_id, situation.last_n
     if order.n <= newest:
         raise Refused("stale_n", f"{server_id} is at order {newest}, this one is {order.n}")
-    if order.n > newest + MAX_STEP:
-        detail = f"{server_id} is at order {newest}; the next is at most {MAX_STEP} above it"
+    step = MAX_STEP if situation.book.pins is None else MAX_OWNER_STEP  # else it may be a stranger
+    if order.n > newest + step:
+        detail = f"{server_id} is at order {newest}; the next is at most {step} above it"
         raise Refused("n_too_far", detail)
 
 

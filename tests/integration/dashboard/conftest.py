@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import BaseModel, SecretStr
 from starlette.applications import Starlette
 
-from bus_schemas.api import SealedSubmission, SlotStep, SlotView
+from bus_schemas.api import SealedSubmission, SlotStep, SlotView, sign_in_link
 from bus_schemas.codec import decode
 from bus_schemas.credential import CredentialPayload
 from bus_schemas.event import Event, ServerFact
@@ -41,7 +41,7 @@ from bus_schemas.transport.jetstream import read_batch, store
 from platform_handlers.authority.installation import Installation
 from platform_handlers.banner.feed import Feed
 from platform_handlers.config.service import ConfigHandler
-from platform_handlers.dashboard.app import build_api, page_link, serve
+from platform_handlers.dashboard.app import build_api, serve
 from platform_handlers.dashboard.approvals import EvaluatorApprovals
 from platform_handlers.dashboard.facts import LedgerFacts
 from platform_handlers.dashboard.fleet import RegisteredFleet
@@ -155,7 +155,7 @@ class Faces:
 
     async def link(self, owner: str) -> str:
         """A fresh sign-in link."""
-        return page_link(self.url, await self.sign_ins.make_link(owner))
+        return sign_in_link(self.url, await self.sign_ins.make_link(owner))
 
     @contextlib.asynccontextmanager
     async def signed_in(self, owner: str) -> AsyncIterator[httpx.AsyncClient]:

@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from bus_schemas.approval import sign_approval
+from bus_schemas.approval import copy_code, sign_approval
 from bus_schemas.codec import decode
+from bus_schemas.errors import Refused
 from bus_schemas.events import RatchetAdvanced, ServerProvisioned
 from bus_schemas.flows import Role
 from bus_schemas.keys import owner_fingerprint
@@ -17,6 +18,7 @@ from bus_schemas.nkeys import KeyType, public_nkey
 from bus_schemas.streams import RATCHET
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import read_last, store
+from bus_schemas.unlock import unlock_check
 from platform_handlers.authority.installation import read_evaluator_keys
 from platform_handlers.evaluator.app import run_evaluator
 from platform_handlers.owner.cli import approve, owner
@@ -28,7 +30,8 @@ from vps_runtime.unlock.evaluator import Evaluator
 from vps_runtime.unlock.rules import begin
 
 SERVER = "acme-1"
-CODE = "ABCD2345ABCD2345ABCD"
+FIRST = begin(None, server_id=SERVER, first_share=b"\x01" * 32, next_share=b"\x02" * 32)
+CODE = copy_code(SERVER, 0, unlock_check(FIRST.preimage))
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ async def stored_state(platform: Platform) -> RatchetAdvanced:
 
 
 async def started_once(platform: Platform, faces: Faces, pins: tuple[str, ...]) -> None:
-    """Let acme-1 unlock once and say whom it obeys."""
+    """Let acme-1 unlock once and say whom it obeys; its disk from before is refused then."""
     server = faces.servers[SERVER]
     issuer = await platform.bus(Role.ISSUER)
     provisioned = ServerProvisioned(
@@ -86,9 +89,10 @@ async def started_once(platform: Platform, faces: Faces, pins: tuple[str, ...]) 
     asking = Evaluator(
         bus, Identity(SERVER, server.identity), read_evaluator_keys(platform.installation)
     )
-    start = begin(None, server_id=SERVER, first_share=b"\x01" * 32, next_share=b"\x02" * 32)
-    await asking.unlock(start, (await asking.keys()).unlock_public_key)
-    assert await asking.commit(1, start.next_preimage, pins) == 1
+    await asking.unlock(FIRST)
+    assert await asking.commit(1, FIRST.next_preimage, pins) == 1
+    with pytest.raises(Refused, match="stale_generation"):
+        await asking.unlock(FIRST)
 
 
 async def test_an_owner_approves_from_their_own_machine(
@@ -97,9 +101,12 @@ async def test_an_owner_approves_from_their_own_machine(
     """The code may be typed in groups; the evaluator keeps it for the machine that comes."""
     pin = owner_fingerprint(home.owner_key().public_key().public_bytes_raw())
     await started_once(platform, faces, (pin,))
-    done = await approving(home, code="abcd-2345 abcd2345ABCD")
+    typo = await approving(home, code="A" * 20)
+    assert (typo.exit_code, "compare the code on its console" in typo.output) == (65, True)
+    assert (await stored_state(platform)).approved_code is None
+    done = await approving(home, code=f"{CODE[:4]}-{CODE[4:8]} {CODE[8:].lower()}")
     assert done.exit_code == 0, done.output
-    assert "ABCD 2345" in done.output
+    assert f"{CODE[:4]} {CODE[4:8]}" in done.output
     state = await stored_state(platform)
     assert state.approved_code == CODE
 

@@ -99,6 +99,7 @@ async def test_each_command_waits_for_the_servers_word_and_says_it(desk: Desk) -
     """Applied is 0, refused is 1 with a sentence, no answer is 75; what is answered goes away."""
     done = await desk.answered(("server", "lock", "acme-1"), "acme-1")
     assert (done.exit_code, "have left its memory" in done.output) == (0, True)
+    assert "locked: " in (await desk.byok("key", "status", "acme-1")).output
     silent = await desk.byok("server", "unlock", "acme-1", "--wait", "0")
     assert (silent.exit_code, "The order waits until" in silent.output) == (75, True)
     await desk.answer("acme-1")
@@ -140,7 +141,9 @@ async def test_two_devices_at_once_get_a_number_each(desk: Desk) -> None:
     """The slower one signs again above the other; nobody has to."""
     commands = [desk.byok("server", "lock", "acme-1", "--wait", "0") for _ in range(3)]
     assert [result.exit_code for result in await asyncio.gather(*commands)] == [75, 75, 75]
-    assert [order.n for order in (await desk.document("acme-1")).orders] == [1, 2, 3]
+    numbers = [order.n for order in (await desk.document("acme-1")).orders]
+    assert len(numbers) == 3
+    assert numbers == sorted(set(numbers))  # who was overtaken leaves a gap
 
 
 async def test_nothing_is_ordered_that_could_be_meant_for_somebody_else(desk: Desk) -> None:

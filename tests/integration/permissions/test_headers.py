@@ -152,11 +152,19 @@ def test_no_header_changes_anything_but_the_senders_own_message(
     assert after == before
 
 
+class StartedOnce:
+    """Knows servers that no evaluator has seen (`Starts`)."""
+
+    async def newest(self, server_id: str) -> int:
+        """Return 1 for the one that speaks here."""
+        return {EVIL.name: 1}[server_id]
+
+
 async def test_no_header_gets_into_the_ledger(in_use: InUse, evil: Wire, core: Wire) -> None:
     """The intake stores a server's fact with words of its own, whatever came along with it."""
     bus = await role_bus(in_use.installation, in_use.server.target, Role.INTAKE).open()
     try:
-        await Intake(bus).listen()
+        await Intake(bus, StartedOnce()).listen()
         for n, headers in enumerate((*REFUSED, *HARMLESS), start=1):
             fact = FingerprintRenewed(server_id=EVIL.name, incarnation=1, n=n, held=())
             sent = Sent(fact.subject, encode(fresh(fact)), headers=headers)

@@ -77,7 +77,6 @@ ISSUING: dict[str, Issue] = {
     "an owner": lambda r, _, name: r.add_owner(name),
     "a server": lambda r, _, name: r.add_server("acme", name),
     "a server of an owner": lambda r, _, name: r.add_server(name, "acme-1"),
-    "a key of an owner": lambda r, _, name: r.add_owner_key(name, b"1" * 32),
     "a join token": lambda r, i, name: issue_join_token(i, r, "tls://localhost:1", ("acme", name)),
     "an enrolment": lambda r, _, name: _enrol(r, name),
     "a subscriber": lambda _, i, name: _subscribe(i, name, None),

@@ -27,6 +27,8 @@ from platform_handlers.config.service import ConfigHandler
 from platform_handlers.doctor import databases
 from platform_handlers.doctor.databases import revocations_confirmed
 from platform_handlers.doctor.examine import examine as examine_platform
+from platform_handlers.fingerprint.handler import FingerprintHandler
+from platform_handlers.health.handler import HealthHandler
 from platform_handlers.provisioning.records import ServerState
 from tests.expired import expire
 from tests.integration.vps.conftest import Fleet
@@ -218,6 +220,26 @@ async def test_each_cause_gives_one_sentence(
     assert await case.server() == [sentence.format(**words) for sentence in on_server]
 
 
+async def test_readers_that_have_read_are_well(case: Case) -> None:
+    """Each is looked up in its own database, wherever that keeps its place."""
+    running = case.fleet.platform
+    folder = running.installation.platform
+    fingerprint = await FingerprintHandler.open(folder, await running.bus(Role.FINGERPRINT))
+    health = await HealthHandler.open(folder, await running.bus(Role.HEALTH))
+    tasks = [asyncio.create_task(fingerprint.run()), asyncio.create_task(health.run())]
+    async with asyncio.timeout(20):
+        while None in (await fingerprint.position(), await health.position()):  # noqa: ASYNC110 (no bell)
+            await asyncio.sleep(0.02)
+    found = await examine_platform(running.installation, running.server.target)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert [(f.grade, f.detail) for f in found if f.check == "readers"] == [
+        (Grade.OK, f"{name} is up to date")
+        for name in ("config", "fingerprint", "health", "evaluator")
+    ]
+
+
 async def test_a_wrong_jetstream_key_gives_one_sentence(case: Case) -> None:
     """nats-server starts as if all were well; with the right key every message is there again."""
     running = case.fleet.platform
@@ -277,7 +299,7 @@ async def test_a_bus_that_is_away_gives_one_sentence(case: Case) -> None:
     """What hangs on it is left out."""
     case.fleet.platform.server.stop()
     [line] = await case.platform()
-    assert line.endswith("; start `byok nats run`, or open the way to it")
+    assert line.endswith(" (it says why if it does not stay), or open the way to it")
     [line] = await case.server()
     assert line.endswith("; is the platform up, and this machine's way to it open?")
 

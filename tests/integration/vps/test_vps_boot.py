@@ -19,7 +19,8 @@ from tests.integration.vps.starts import (
 )
 from vps_runtime.state import StateFolder
 from vps_runtime.unlock import boot
-from vps_runtime.unlock.evaluator import Evaluator
+from vps_runtime.unlock.evaluator import Evaluator, TurnedDown
+from vps_runtime.unlock.rules import begin
 from vps_runtime.vault.root_file import read_root_file
 from vps_runtime.vault.store import DiskFull
 
@@ -145,8 +146,13 @@ async def test_another_evaluators_keys_are_refused(state: StateFolder) -> None:
     """Keys that the pinned evaluator did not sign are worth nothing."""
     pinned = state.read_evaluator().model_copy(update={"signing_key": b"\x07" * 32})
     state.evaluator.write_text(pinned.model_dump_json())
-    with pytest.raises(Refused, match="bad_signature"):
-        await start(state)
+    async with connected(state) as evaluator:
+        with pytest.raises(Refused, match="bad_signature") as caught:
+            await evaluator.keys()
+        found = begin(None, server_id=SERVER, first_share=b"\x01" * 32, next_share=b"\x02" * 32)
+        with pytest.raises(Refused, match="bad_signature"):
+            await evaluator.unlock(found)
+        assert not isinstance(caught.value, TurnedDown)  # so that a start waits for the right one
 
 
 async def test_tags_are_the_same_on_every_server(fleet: Fleet, state: StateFolder) -> None:
@@ -160,4 +166,4 @@ async def test_tags_are_the_same_on_every_server(fleet: Fleet, state: StateFolde
         again = await evaluator.fingerprint(epoch, key, [b"b" * 32])
         assert first[1:] == again
         with pytest.raises(Refused, match="bad_proof"):
-            await evaluator.fingerprint(epoch, keys.unlock_public_key, [b"a" * 32])
+            await evaluator.fingerprint(epoch, b"\x07" * 32, [b"a" * 32])

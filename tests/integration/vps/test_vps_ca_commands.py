@@ -135,6 +135,8 @@ async def test_certificates_are_renewed_and_a_ca_is_not_retired_too_early(desk: 
     code, said = await desk.byok("ca", "renew")
     assert (code, said.count("shows it.")) == (0, 2), said
     assert await presented_certificate(desk.owner.url) != before
+    code, said = await desk.byok("ca", "use")
+    assert (code, said.startswith("There is no new CA beside "), "Next" in said) == (0, True, False)
 
     assert (await desk.byok("ca", "add"))[0] == 0
     pair = desk.installation.api_pair

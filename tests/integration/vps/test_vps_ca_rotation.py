@@ -28,8 +28,8 @@ from bus_schemas.transport.target import BusDenied, BusTarget
 from platform_handlers.authority import rotation
 from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.tls import make_ca
+from platform_handlers.ca.shown import show_new_certificates
 from platform_handlers.provisioning.authorities import trusted_by_servers
-from platform_handlers.trust.shown import show_new_certificates
 from tests.conftest import Platform
 from tests.integration.vps.conftest import Fleet
 from vps_runtime.connection.link import Link, by_the_door

@@ -8,6 +8,7 @@ import shutil
 import time
 from pathlib import Path
 
+import aiosqlite
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -20,7 +21,8 @@ from bus_schemas.flows import Role
 from bus_schemas.keys import owner_fingerprint
 from bus_schemas.requests import APPROVE
 from bus_schemas.transport.jetstream import read_batch, read_last
-from platform_handlers.evaluator.keys import KeyStore
+from platform_handlers.evaluator.keys import UNLOCK_FILE, KeyStore
+from platform_handlers.evaluator.servers import FILE_NAME, ServerStore
 from platform_handlers.provisioning.join_token import renew_join_token
 from tests.integration.vps.conftest import Fleet, of
 from tests.integration.vps.starts import connected, copied, eventually, key, send_approval, start
@@ -227,9 +229,12 @@ async def test_an_approval_lets_one_copy_in_once(
     await start(state)
     approval = word(fleet, await code_of(snapshot))
     assert await code_of(thief) == approval.code
+    assert await send_approval(fleet, word(fleet, "A" * 20, age=60)) == "unknown_copy"
     assert await send_approval(fleet, approval) is None
     assert await send_approval(fleet, approval) is None
     await start(snapshot)
+    used = word(fleet, approval.code, age=-60)
+    assert await send_approval(fleet, used) == "unknown_copy"
     with pytest.raises(Refused, match="stale_generation"):
         await start(thief)
     assert await send_approval(fleet, approval) == "approval_replayed"
@@ -273,18 +278,36 @@ async def test_a_key_pinned_while_the_agent_runs_may_approve_at_once(
     await start(snapshot)
 
 
+async def test_damaged_pins_leave_the_owners_way_back(
+    fleet: Fleet, state: StateFolder, tmp_path: Path
+) -> None:
+    """A start that cannot read whom it obeys takes nothing from those that the evaluator knows."""
+    await start(state)
+    snapshot = copied(state, tmp_path / "snapshot")
+    state.pins.write_bytes(b"{")
+    await start(state)
+    assert await send_approval(fleet, word(fleet, await code_of(snapshot))) is None
+    await start(snapshot)
+
+
 # --- the recovery code ---
 
 
 async def test_a_recovery_code_opens_when_the_evaluator_lost_its_key(
     fleet: Fleet, state: StateFolder
 ) -> None:
-    """With a new key at the evaluator the disk alone opens no more; with the code it does."""
+    """It makes a new key only in a recovery window; the code opens then, the disk alone not."""
     before = await start(state)
     code = code_typed(await make_recovery_code(state))
-    keys = await KeyStore.open(fleet.platform.installation.evaluator)
-    await keys.renew(SERVER, 2)  # as if unlock-keys.db had been lost, and made anew
-    await keys.close()
+    folder = fleet.platform.installation.evaluator
+    async with aiosqlite.connect(folder / UNLOCK_FILE) as file:  # an older back-up has no row
+        await file.execute("DELETE FROM unlock_keys")
+        await file.commit()
+    with pytest.raises(Refused, match="unlock_key_missing"):
+        await start(state)
+    servers = await ServerStore.open(folder / FILE_NAME)
+    await servers.open_recovery(int(time.time()) + 600)
+    await servers.close()
     with pytest.raises(Refused, match="root_key_does_not_open"):
         await start(state)
     with pytest.raises(Refused, match="recovery_code_does_not_fit"):

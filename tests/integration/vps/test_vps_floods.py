@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+from structlog.testing import capture_logs
+
 from bus_schemas.evaluation import ChallengeRequest, seal_request
 from bus_schemas.events import FingerprintRenewed
 from bus_schemas.flows import Role
@@ -26,8 +28,8 @@ AT_ONCE = 30
 PAUSE = 0.01
 """Three thousand of each request a second, each of which takes a millisecond if it is let in."""
 LEAST = 10_000
-SECONDS = 1.0
-"""A start takes some thirty milliseconds; here all share one process, the flood as well."""
+SECONDS = 60.0
+"""More than enough, on any machine, for the honest server's few rounds: nothing hangs."""
 
 
 class Flood:
@@ -82,17 +84,21 @@ async def flooded(fleet: Fleet, state: StateFolder) -> AsyncIterator[Flood]:
 
 
 async def test_a_flood_from_one_server_keeps_no_other_from_starting(fleet: Fleet) -> None:
-    """Unlock, renewal and facts of a neighbour stay quick, however much the one asks."""
+    """Unlock, renewal and facts of a neighbour are taken at once, however much the one asks."""
     hostile, honest = await fleet.enrol(EVIL), await fleet.enrol(HONEST)
-    bus, slowest = await fleet.platform.bus(Role.SERVER, HONEST), 0.0
-    async with flooded(fleet, hostile) as flood, asyncio.timeout(60):
-        n = 0
-        while flood.sent < LEAST or n < 5:
-            n += 1
-            began = time.monotonic()
-            (await start(honest)).root_key.close()
-            await by_the_door(honest.target(), HONEST, TokenStore(honest))
-            fact = FingerprintRenewed(server_id=HONEST, incarnation=n, n=n, held=())
-            await store(bus, fresh(fact))
-            slowest = max(slowest, time.monotonic() - began)
-    assert slowest < SECONDS
+    bus = await fleet.platform.bus(Role.SERVER, HONEST)
+    with capture_logs() as logs:
+        async with flooded(fleet, hostile) as flood, asyncio.timeout(SECONDS):
+            n = 0
+            while flood.sent < LEAST or n < 5:
+                n += 1
+                (await start(honest)).root_key.close()
+                await by_the_door(honest.target(), HONEST, TokenStore(honest))
+                fact = FingerprintRenewed(server_id=HONEST, incarnation=n, n=n, held=())
+                await store(bus, fresh(fact))
+    away = [line for line in logs if line["event"] in {"turned_away", "facts_turned_away"}]
+    assert {line.get("server") or line["subject"] for line in away} == {
+        EVIL,
+        EVALUATE.fill({"server_id": EVIL}),
+        TOKEN.fill({"server_id": EVIL}),
+    }

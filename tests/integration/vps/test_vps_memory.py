@@ -7,7 +7,13 @@ import sys
 from pathlib import Path
 
 from bus_schemas.oprf import OprfKey
-from bus_schemas.unlock import key_encryption_key, unlock_input
+from bus_schemas.unlock import (
+    key_encryption_key,
+    unlock_check,
+    unlock_input,
+    unlock_key_info,
+    unlock_preimage,
+)
 from platform_handlers.evaluator.keys import UNLOCK_FILE
 from tests.integration.vps.conftest import Agent, Fleet
 from tests.memory import count
@@ -30,7 +36,9 @@ def root_key_of(state: StateFolder, evaluator: Path) -> bytes:
     with sqlite3.connect(evaluator / UNLOCK_FILE) as database:
         [(seed,)] = database.execute("SELECT seed FROM unlock_keys")
     file = read_root_file(state.root_file)
-    y = OprfKey.from_seed(seed).evaluate_known(unlock_input(file.server_id, file.g, file.share))
+    x = unlock_input(file.server_id, file.g, file.share)
+    info = unlock_key_info(file.server_id, file.g, unlock_check(unlock_preimage(x)))
+    y = OprfKey.from_seed(seed, info).evaluate_known(x)
     kek = key_encryption_key(y, file.share, file.server_id, file.g)
     unwrap_root_key(kek, file.server_id, file.g, file.wrapped_root, root := bytearray(32))
     return bytes(root)
@@ -61,3 +69,4 @@ async def test_an_unlocked_agent_has_no_copy_of_its_root_key(fleet: Fleet) -> No
     told = read_host(state.lock_file).agent  # what `byok-vps doctor` goes by
     assert told
     assert (told.pid, told.locked_kb > 0) == (process.pid, "plain" not in held["how"])
+    assert told.hidden is ("memfd_secret" in held["how"])

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bus_schemas.approval import sign_approval
 from bus_schemas.codec import decode
 from bus_schemas.event import Event
 from bus_schemas.events import (
@@ -29,15 +30,19 @@ from bus_schemas.finding import Grade
 from bus_schemas.keys import owner_fingerprint
 from bus_schemas.orders import Addressee, Instruction, OrderKind, Stamp, sign_order
 from bus_schemas.sealed import SealedEnvelope
+from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import read_batch, store
 from platform_handlers.config.orders.lock import lock_server
 from platform_handlers.config.service import ConfigHandler
+from platform_handlers.process import server_cli
 from platform_handlers.process.server_cli import server
 from platform_handlers.settings import Settings
 from tests.integration.vps.conftest import Fleet, desired, of
+from tests.integration.vps.starts import eventually, send_approval
 from tests.integration.vps.test_vps_memory import root_key_of
 from tests.memory import count
+from vps_runtime.connection.tokens import TokenStore
 from vps_runtime.doctor import slot_findings
 from vps_runtime.enrolment.pins import read_pins
 from vps_runtime.state import StateFolder
@@ -233,6 +238,30 @@ async def test_a_second_device_is_trusted_by_the_first_and_a_lost_one_distrusted
     assert read_pins(desk.state.pins).pinned == (name["argument"],)
 
 
+async def test_a_key_given_up_while_locked_approves_no_copy(fleet: Fleet, desk: Desk) -> None:
+    """The locked server can commit nothing; the evaluator hears of it all the same."""
+    left = Ed25519PrivateKey.generate()
+    name: dict[str, Any] = {"argument": owner_fingerprint(left.public_key().public_bytes_raw())}
+    assert (await desk.give(OrderKind.TRUST, **name)).outcome == "applied"
+
+    async def refusal() -> str | None:
+        word = sign_approval(left, server_id=SERVER, code="A" * 20, issued_at=int(time.time()))
+        return await send_approval(fleet, word)
+
+    async def may() -> bool:
+        return await refusal() == "unknown_copy"  # who may not approve is not told so
+
+    async def may_not() -> bool:
+        return await refusal() == "not_an_owner_key"
+
+    await eventually(may)
+    lock, distrust = desk.signed(OrderKind.LOCK), desk.signed(OrderKind.DISTRUST, n=3, **name)
+    await desk.write(lock, distrust)
+    assert (await desk.answer(distrust)).outcome == "applied"
+    assert (await read_status(desk.state)).locked
+    await eventually(may_not)
+
+
 async def test_whoever_writes_the_document_can_order_nothing_of_their_own(
     fleet: Fleet, desk: Desk
 ) -> None:
@@ -285,13 +314,47 @@ async def test_the_platform_locks_a_server_and_hears_that_it_obeyed(
     await asyncio.gather(reading, return_exceptions=True)
     await config.close()
     settings = Settings(installation.root, target.url)
-    words = ["revoke", SERVER, "--wait", "10"]
+    words = ["revoke", SERVER]
     done = await asyncio.to_thread(CliRunner().invoke, server, words, obj=settings)
     first, second, *_ = done.output.splitlines()
     assert (first, done.exit_code) == (receipt.line(), 0)
     assert "acme-1 is revoked" in second
     again = await asyncio.to_thread(CliRunner().invoke, server, words, obj=settings)
     assert "there is nobody to lock" in again.output
+
+
+@pytest.mark.parametrize("bus_answers", [True, False])
+async def test_a_silent_thief_is_out_within_a_second(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, bus_answers: bool
+) -> None:
+    """No lock order is worth more of his time, also if it cannot be written; and that is told."""
+    state = await fleet.enrol(SERVER)
+    installation, target = fleet.platform.installation, fleet.platform.server.target
+    thief = await Bus(target, SERVER, TokenStore(state).working).open()
+    if not bus_answers:
+
+        async def hang(*_: object, **__: object) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(server_cli, "lock_server", hang)
+    begun, settings = time.monotonic(), Settings(installation.root, target.url)
+    revoking = asyncio.create_task(
+        asyncio.to_thread(CliRunner().invoke, server, ["revoke", SERVER], obj=settings)
+    )
+    async with asyncio.timeout(20):
+        while thief.connected:  # noqa: ASYNC110 (there is no bell for it)
+            await asyncio.sleep(0.005)
+    assert time.monotonic() - begun < 1.0
+    done = await revoking
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert "acme-1 is revoked" in lines[0]
+    if bus_answers:
+        assert "has not answered the lock order" in lines[-1]
+    else:
+        assert "was not known to be ordered" in lines[-1]
+    assert "take it as not locked" in lines[-1]
+    await thief.close()
 
 
 async def test_a_server_that_is_off_finds_the_lock_when_it_comes_back(fleet: Fleet) -> None:

@@ -3,11 +3,17 @@
 import asyncio
 import os
 import sys
+import time
 from pathlib import Path
 
+from bus_schemas.orders import Addressee
+from bus_schemas.transport.pulse import Pulse
+from bus_schemas.transport.service_manager import ServiceManager
+from platform_handlers.config.orders.lock import lock_server
 from tests.integration.vps.conftest import Agent, Fleet, api_key
 from tests.listening import listening
 from tests.system.secrets_hunt import hits
+from vps_runtime.agent import AgentOptions, Ending, _until_locked
 
 _BOUND_SECONDS = 20.0
 SECRET = "sk-ant-api03-status-line-canary"
@@ -62,3 +68,47 @@ async def test_systemd_hears_that_the_agent_stops(fleet: Fleet) -> None:
         process.terminate()
         assert await asyncio.to_thread(systemd.until, "STOPPING=1") == "STOPPING=1"
         assert await process.wait() == 0
+
+
+async def essential(pulse: Pulse, clock: "Clock", wanted: str) -> set[str]:
+    """Wait until *wanted* is watched; return the names of all that is."""
+    async with asyncio.timeout(_BOUND_SECONDS):
+        while True:
+            clock.ahead = 1e6  # by now everybody is late
+            found = set(pulse.stuck())
+            clock.ahead = 0.0
+            if wanted in found:
+                return found
+            await asyncio.sleep(0.02)
+
+
+class Clock:
+    """A clock that can be put forward."""
+
+    ahead = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return time.monotonic() + self.ahead
+
+
+async def test_every_loop_of_the_agent_is_watched_locked_or_not(fleet: Fleet) -> None:
+    """A locked agent whose orders hang could never be unlocked, and nobody would start it anew."""
+    state = await fleet.enrol("acme-1")
+    to = Addressee("acme", "acme-1", state.read_identity().public_key)
+    installation, target = fleet.platform.installation, fleet.platform.server.target
+    clock = Clock()
+    pulse = Pulse(ServiceManager(), clock)
+    with pulse.watching():
+        agent = asyncio.create_task(_until_locked(state, AgentOptions()))
+        unlocked = await essential(pulse, clock, "reconciler")
+        assert unlocked == {
+            *("announcer", "health", "link", "orders", "outbox", "pins", "reconciler"),
+        }
+        locking = asyncio.create_task(lock_server(installation, target, to))
+        assert await asyncio.wait_for(agent, _BOUND_SECONDS) is Ending.LOCKED
+        agent = asyncio.create_task(_until_locked(state, AgentOptions()))
+        assert await essential(pulse, clock, "orders") == {"health", "link", "orders", "outbox"}
+        assert (await locking).locked
+        agent.cancel()
+        await asyncio.wait({agent})

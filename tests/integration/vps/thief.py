@@ -17,7 +17,13 @@ from bus_schemas.credential import CredentialPayload
 from bus_schemas.errors import ByokError
 from bus_schemas.oprf import OprfKey
 from bus_schemas.sealed import SealedEnvelope, open_sealed
-from bus_schemas.unlock import key_encryption_key, unlock_input
+from bus_schemas.unlock import (
+    key_encryption_key,
+    unlock_check,
+    unlock_input,
+    unlock_key_info,
+    unlock_preimage,
+)
 from tests.oracle import voprf
 from vps_runtime.vault.record import RecordName, open_record, unwrap_root_key
 from vps_runtime.vault.root_file import RootFile
@@ -90,9 +96,12 @@ class Thief:
         """Yield every key that could wrap this root: found, derived, or evaluated with a seed."""
         yield from of32
         x = unlock_input(file.server_id, file.g, file.share)
+        info = unlock_key_info(file.server_id, file.g, unlock_check(unlock_preimage(x)))
         outputs = set(of64)
         for value in of32:
-            outputs.add(OprfKey.from_seed(value).evaluate_known(x))
+            seed = OprfKey.from_seed(value)
+            outputs.add(seed.evaluate_known(x))
+            outputs.add(seed.under(info).evaluate_known(x))
             with suppress(ValueError):
                 outputs.add(voprf.finalize(x, 1, value))  # as if nothing had been blinded
         for y in outputs:

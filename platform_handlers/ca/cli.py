@@ -15,10 +15,10 @@ from bus_schemas.transport.presented import presented_certificate
 from bus_schemas.transport.target import BusTarget
 from platform_handlers.authority import rotation, tls
 from platform_handlers.authority.installation import Installation
+from platform_handlers.ca.rules import named, without
+from platform_handlers.ca.shown import faces, show_new_certificates
 from platform_handlers.provisioning.authorities import trusted_by_servers
 from platform_handlers.settings import Settings
-from platform_handlers.trust.rules import named, without
-from platform_handlers.trust.shown import faces, show_new_certificates
 
 
 @click.group()
@@ -67,6 +67,8 @@ def use(settings: Settings, *, cut_off: bool) -> None:
     if known.changing and lacking and not cut_off:
         detail = f"{named(lacking)} would be cut off, not known to trust {newest}; wait, or use"
         raise Refused("servers_lack_ca", f"{detail} --cut-off and give them the new ca.pem by hand")
+    if not known.changing:
+        click.echo(f"There is no new CA beside {newest}; the certificates are renewed with it.")
     _sign(settings, rotation.use)
     if known.changing:
         click.echo("Next, after a few days: byok ca retire")
