@@ -268,7 +268,8 @@ async def test_the_doctor_finds_a_healthy_server_healthy(fleet: Fleet) -> None:
     await fleet.start(state)
     await fleet.send(await fleet.seal(SERVER))
     await fleet.until(SERVER, has(FingerprintObserved))
-    findings = await examine(state)
+    # What is said of this machine (its swap, a root user) is not the server's; see test_vps_memory.
+    findings = [f for f in await examine(state) if f.check not in {"memory", "swap", "dumps"}]
     assert {finding.grade for finding in findings} == {Grade.OK}, "\n".join(map(str, findings))
     write_pins(state.pins, Pins())
     bad = [f.check for f in await examine(state) if f.grade is Grade.BAD]
