@@ -33,7 +33,7 @@ _STARTS = 25
 _SERVERS = 200
 _AT_ONCE = 8
 _FINGERPRINT = "A" * 20
-_ROUND_TRIPS = 4
+_ROUND_TRIPS = 3
 """Requests of one start; the baseline sends as many small ones to the same process."""
 
 
