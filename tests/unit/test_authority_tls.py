@@ -10,7 +10,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from platform_handlers.authority.tls import Pair, hosts_of, make_ca, make_server_certificate
+from platform_handlers.authority.tls import (
+    Pair,
+    belong_together,
+    hosts_of,
+    make_ca,
+    make_server_certificate,
+)
 
 NOW = datetime(2026, 11, 23, 10, tzinfo=UTC)
 CA = make_ca("byok CA", now=NOW)
@@ -91,6 +97,8 @@ def test_a_key_fits_its_certificate_and_stays_out_of_the_repr() -> None:
     key = serialization.load_pem_private_key(LEAF.key, password=None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     assert key.public_key() == loaded(LEAF).public_key()
+    assert belong_together(LEAF.certificate, LEAF.key)
+    assert not belong_together(LEAF.certificate, CA.key)
     assert repr(LEAF) == "Pair(certificate=…, key=<secret>)"
 
 

@@ -88,6 +88,10 @@ def test_a_decline_has_the_form_of_a_streams_own_error() -> None:
     wait = rules.over_quota(41.2)
     assert (wait.error.err_code, wait.retry_after) == (OVER_QUOTA, 42)
     assert rules.unusable("malformed").error.err_code == UNUSABLE
+    unknown_start = rules.of_no_start(7)  # kept by the server: the ratchet may be the one behind
+    assert unknown_start.error.err_code == TOO_EARLY
+    assert "start 7" in unknown_start.error.description
+    assert unknown_start.retry_after == 300
     full = rules.refused_by_stream(10077, "maximum bytes exceeded")
     assert full.error.err_code == 10077
     assert FactDeclined.model_validate_json(full.model_dump_json()) == full
