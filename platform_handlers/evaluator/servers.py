@@ -144,7 +144,10 @@ class ServerStore:
 
     async def server(self, server_id: str) -> KnownServer | None:
         """Return one server, None if the ledger has not told of it."""
-        row = await fetch_one(self.database, _FIND, (server_id,))
+        # In a turn of its own: on this one connection a read in the middle of a fold would see
+        # the new machine's enrolment with the old machine's key, and turn the new one away.
+        async with transaction(self.database):
+            row = await fetch_one(self.database, _FIND, (server_id,))
         return KnownServer(server_id, row[0], bool(row[1]), row[2], row[3]) if row else None
 
     async def reenrolled(self) -> Iterable[tuple[str, int]]:

@@ -23,7 +23,7 @@ from bus_schemas.events import (
     ServerUnlocked,
 )
 from bus_schemas.nkeys import KeyType, public_nkey
-from bus_schemas.transport.database import StorageBusy, open_database
+from bus_schemas.transport.database import StorageBusy, open_database, transaction
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.ledger import Batch, Fact, Position
 from platform_handlers.evaluator.approvers import ToldPins
@@ -60,6 +60,22 @@ def provisioned(key: bytes) -> ServerProvisioned:
 def reenrolled(key: bytes) -> ServerReenrolled:
     """Return the fact of another machine."""
     return ServerReenrolled(server_id=SERVER, owner_id="acme", nkey=NKEY, identity_key=key)
+
+
+async def test_nobody_sees_a_machine_with_the_key_of_the_one_before(servers: ServerStore) -> None:
+    """A read in the middle of a fold would turn the new machine away for good, as not signed."""
+    await hears(servers, provisioned(A))
+    async with transaction(servers.database):
+        insert = "INSERT INTO reenrolments VALUES (?, ?)"
+        await servers.database.execute(insert, (SERVER, B))
+        asked = asyncio.create_task(servers.server(SERVER))
+        done, _ = await asyncio.wait({asked}, timeout=0.2)
+        assert not done
+        update = "UPDATE servers SET identity_key = ? WHERE server_id = ?"
+        await servers.database.execute(update, (B, SERVER))
+    known = await asked
+    assert known is not None
+    assert (known.identity_key, known.enrolment) == (B, 2)
 
 
 async def hears(servers: ServerStore, *facts: Event) -> KnownServer:
