@@ -2,14 +2,12 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
-from bus_schemas.codec import decode
 from bus_schemas.event import Event
 from bus_schemas.flows import Role
 from bus_schemas.join_token import JoinToken
@@ -19,11 +17,11 @@ from bus_schemas.secret_fields import reveal_json
 from bus_schemas.streams import LEDGER
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import Credentials
-from bus_schemas.transport.jetstream import read_batch
 from platform_handlers.provisioning.join_token import issue_join_token, renew_join_token
 from platform_handlers.provisioning.registry import FILE_NAME, Registry
 from platform_handlers.provisioning.service import run_provisioning
 from tests.conftest import Platform
+from tests.following import events_of, messages_once
 from vps_runtime.connection.rules import read_claims
 
 
@@ -110,11 +108,7 @@ class Running:
     async def ledger(self, count: int) -> list[Event]:
         """Return the ledger's facts once there are *count*."""
         ops = await self.platform.bus(Role.OPS)
-        deadline = time.monotonic() + 10
-        while len(found := await read_batch(ops, LEDGER.name, 1, 100)) < count:
-            assert time.monotonic() < deadline, f"{len(found)} facts of {count}"
-            await asyncio.sleep(0.02)
-        return [decode(message.data, message.subject).data for message in found]
+        return events_of(await messages_once(ops, LEDGER, lambda found: len(found) >= count))
 
 
 @contextlib.asynccontextmanager

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from bus_schemas.codec import decode
 from bus_schemas.event import Event
 from bus_schemas.events import (
     BannerEvent,
@@ -18,9 +17,10 @@ from bus_schemas.flows import Role
 from bus_schemas.streams import BANNERS
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.fresh import fresh
-from bus_schemas.transport.jetstream import StoredMessage, read_batch, store
+from bus_schemas.transport.jetstream import StoredMessage, store
 from platform_handlers.fingerprint.handler import FingerprintHandler
 from tests.conftest import Platform
+from tests.following import events_of, messages_once
 
 NKEY = "U" + "A" * 55
 TAG_A, TAG_B = "a" * 64, "b" * 64
@@ -106,14 +106,13 @@ async def read_until(
 ) -> list[tuple[BannerEvent, StoredMessage]]:
     """Read events and messages until *enough* holds, at most ten seconds."""
     bus = await platform.bus(Role.DASHBOARD)
-    async with asyncio.timeout(10):
-        while True:
-            messages = await read_batch(bus, BANNERS.name, 1, 500)
-            events = [decode(message.data, message.subject).data for message in messages]
-            told = [event for event in events if isinstance(event, BannerEvent)]
-            if enough(told):
-                return list(zip(told, messages, strict=True))
-            await asyncio.sleep(0.02)
+    messages = await messages_once(bus, BANNERS, lambda found: enough(banners_in(found)))
+    return list(zip(banners_in(messages), messages, strict=True))
+
+
+def banners_in(messages: list[StoredMessage]) -> list[BannerEvent]:
+    """Return the banner events in *messages*."""
+    return [event for event in events_of(messages) if isinstance(event, BannerEvent)]
 
 
 def states(events: list[BannerEvent]) -> list[tuple[str, str]]:

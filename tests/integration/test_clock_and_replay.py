@@ -19,6 +19,7 @@ from platform_handlers.replay.fold import Comparison, compare, replayed_banners
 from platform_handlers.replay.plan import ReplayPlan, plan_replay
 from tests.conftest import Platform
 from tests.facts import NKEY, tag
+from tests.following import messages_once
 
 
 async def test_each_minute_is_told_once_whoever_tells_it(platform: Platform) -> None:
@@ -49,9 +50,7 @@ async def test_the_clock_ticks_at_once_and_goes_on(platform: Platform) -> None:
     """A handler that starts tells the minute it starts in."""
     bus = await platform.bus(Role.FINGERPRINT)
     running = asyncio.create_task(run_clock(bus))
-    async with asyncio.timeout(5):
-        while not await read_batch(bus, LEDGER.name, 1, 5):  # noqa: ASYNC110 (no bell)
-            await asyncio.sleep(0.01)
+    await messages_once(bus, LEDGER, bool)
     assert not running.done()
     running.cancel()
     with suppress(asyncio.CancelledError):
@@ -94,9 +93,7 @@ async def told(platform: Platform, tmp_path: Path) -> Platform:
     await store(await platform.bus(Role.SERVER, "acme-2"), fresh(gone))
     handler = await FingerprintHandler.open(tmp_path, await platform.bus(Role.FINGERPRINT))
     running, ops = asyncio.create_task(handler.run()), await platform.bus(Role.OPS)
-    async with asyncio.timeout(10):
-        while not await read_batch(ops, BANNERS.name, 4, 1):  # noqa: ASYNC110 (no bell)
-            await asyncio.sleep(0.02)
+    await messages_once(ops, BANNERS, lambda found: len(found) >= 4)
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running

@@ -49,7 +49,7 @@ from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.credentials import parse_credentials
 from bus_schemas.transport.database import transaction
 from bus_schemas.transport.fresh import fresh
-from bus_schemas.transport.jetstream import read_batch, read_last, store
+from bus_schemas.transport.jetstream import StoredMessage, read_last, store
 from bus_schemas.transport.target import BusUnavailable
 from bus_schemas.unlock import unlock_check, unlock_input, unlock_key_info, unlock_preimage
 from platform_handlers.authority.installation import read_evaluator_keys
@@ -60,6 +60,7 @@ from platform_handlers.evaluator.ratchet import Found, Ratchets
 from platform_handlers.evaluator.rules import Circumstances
 from platform_handlers.evaluator.servers import FILE_NAME, ServerStore
 from tests.conftest import Platform
+from tests.following import events_of, messages_once
 from tests.integration.echo import Echo
 
 SERVER = "acme-1"
@@ -210,14 +211,11 @@ async def unlock_seed(platform: Platform, server_id: str = SERVER) -> bytes:
 async def facts(platform: Platform, kind: type[Event], count: int) -> list[Event]:
     """Return the ledger's facts of one kind, once there are *count*."""
     ops = await platform.bus(Role.OPS)
-    async with asyncio.timeout(10):
-        while True:
-            messages = await read_batch(ops, LEDGER.name, 1, 500)
-            events = [decode(message.data, message.subject).data for message in messages]
-            found = [event for event in events if isinstance(event, kind)]
-            if len(found) >= count:
-                return found
-            await asyncio.sleep(0.02)
+
+    def of_kind(messages: list[StoredMessage]) -> list[Event]:
+        return [event for event in events_of(messages) if isinstance(event, kind)]
+
+    return of_kind(await messages_once(ops, LEDGER, lambda found: len(of_kind(found)) >= count))
 
 
 async def test_each_start_opens_with_the_newest_share_only(machine: Machine) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from bus_schemas.codec import decode
 from bus_schemas.event import Event
 from bus_schemas.events import HealthReported, ServerProvisioned, StatusChanged, UnlockAnswered
 from bus_schemas.events.health import SlotHealth, Transition, Validity
@@ -18,7 +17,7 @@ from bus_schemas.streams import LEDGER
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.fresh import fresh
-from bus_schemas.transport.jetstream import read_batch, store, store_raw
+from bus_schemas.transport.jetstream import StoredMessage, read_batch, store, store_raw
 from bus_schemas.transport.ledger import Batch, Position
 from platform_handlers.doors.rules import Allowance
 from platform_handlers.health import handler as handling
@@ -27,18 +26,21 @@ from platform_handlers.health.handler import HealthHandler
 from platform_handlers.health.store import HealthStore
 from tests.conftest import Platform
 from tests.facts import NKEY, Ledger
+from tests.following import events_of, messages_once
 
 REJECTED, ACCEPTED = Transition.REJECTED, Transition.ACCEPTED
 SILENT, RETURNED = Transition.SILENT, Transition.RETURNED
 
 
-def report(n: int, validity: Validity = Validity.VALID) -> HealthReported:
-    """What acme-1 reports of its one slot."""
+def report(
+    n: int, validity: Validity = Validity.VALID, *, server_id: str = "acme-1"
+) -> HealthReported:
+    """What a server reports of its one slot."""
     slot = SlotHealth(
         slot_id="main", provider="anthropic", revision=1, validity=validity, age_seconds=1
     )
     return HealthReported(
-        server_id="acme-1",
+        server_id=server_id,
         incarnation=1,
         n=n,
         observed_generation=1,
@@ -62,32 +64,32 @@ async def running(platform: Platform, folder: Path) -> AsyncIterator[None]:
 
 
 async def status_until(
-    platform: Platform, enough: Callable[[list[Transition]], bool]
+    platform: Platform, enough: Callable[[list[Transition]], bool], *, server_id: str = "acme-1"
 ) -> list[Transition]:
-    """Return the transitions on the ledger once *enough* holds, at most ten seconds."""
+    """Return a server's transitions on the ledger once *enough* holds, at most ten seconds."""
     bus = await platform.bus(Role.OPS)
-    async with asyncio.timeout(10):
-        while True:
-            found = await statuses(bus)
-            if enough(found):
-                return found
-            await asyncio.sleep(0.02)
+    found = await messages_once(bus, LEDGER, lambda told: enough(transitions(told, server_id)))
+    return transitions(found, server_id)
 
 
 async def statuses(bus: Bus) -> list[Transition]:
-    """Return the transitions on the ledger."""
-    messages = await read_batch(bus, LEDGER.name, 1, 500)
-    events = [decode(message.data, message.subject).data for message in messages]
-    return [event.transition for event in events if isinstance(event, StatusChanged)]
+    """Return acme-1's transitions on the ledger."""
+    return transitions(await read_batch(bus, LEDGER.name, 1, 500), "acme-1")
 
 
-async def provision(platform: Platform) -> Bus:
-    """Enrol acme-1 and connect as it."""
+def transitions(messages: list[StoredMessage], server_id: str) -> list[Transition]:
+    """Return what *messages* tell of one server."""
+    told = [event for event in events_of(messages) if isinstance(event, StatusChanged)]
+    return [event.transition for event in told if event.server_id == server_id]
+
+
+async def provision(platform: Platform, server_id: str = "acme-1") -> Bus:
+    """Enrol a server and connect as it."""
     event = ServerProvisioned(
-        server_id="acme-1", owner_id="acme", nkey=NKEY, identity_key=bytes(32)
+        server_id=server_id, owner_id="acme", nkey=NKEY, identity_key=bytes(32)
     )
     await store(await platform.bus(Role.ISSUER), fresh(event))
-    return await platform.bus(Role.SERVER, "acme-1")
+    return await platform.bus(Role.SERVER, server_id)
 
 
 async def test_a_rejection_is_told_once_and_its_end_too_over_restarts(
@@ -136,8 +138,12 @@ async def test_silence_is_told_once_and_a_restart_is_no_return(
     async with running(platform, tmp_path):
         await store(server, fresh(report(1)))
         await status_until(platform, lambda told: told == [SILENT])
+    other = await provision(platform, "acme-2")
     async with running(platform, tmp_path):
-        await asyncio.sleep(0.5)  # time passing is the point: nothing may be told in it
+        await store(other, fresh(report(1, server_id="acme-2")))
+        # It reports after acme-1's old report was read again: whatever was wrongly told of that,
+        # a return or a second silence, would have been told before this one's silence.
+        await status_until(platform, lambda told: told == [SILENT], server_id="acme-2")
         assert await status_until(platform, bool) == [SILENT]
         await store(server, fresh(report(2)))
         told = await status_until(platform, lambda told: len(told) > 1)

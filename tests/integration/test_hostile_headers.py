@@ -15,8 +15,9 @@ from bus_schemas.transport import follow as following
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.follow import follow
 from bus_schemas.transport.fresh import fresh
-from bus_schemas.transport.jetstream import read_batch, stream_state
+from bus_schemas.transport.jetstream import read_batch
 from tests.conftest import Platform
+from tests.following import messages_once
 
 HOSTILE = {
     "end of a batch": b"NATS/1.0\r\nStatus: 204\r\n\r\n",
@@ -46,9 +47,7 @@ async def send(bus: Bus, subject: str, headers: bytes, body: bytes) -> None:
 
 async def stored(bus: Bus, count: int) -> None:
     """Wait until the ledger has *count* messages."""
-    async with asyncio.timeout(10):
-        while (await stream_state(bus, LEDGER.name)).last < count:  # noqa: ASYNC110 (no bell)
-            await asyncio.sleep(0.01)
+    await messages_once(bus, LEDGER, lambda found: len(found) >= count)
 
 
 async def test_no_header_of_a_tenant_halts_or_deafens_those_who_follow_its_reports(

@@ -28,14 +28,16 @@ from bus_schemas.flows import Role
 from bus_schemas.join_token import JoinToken
 from bus_schemas.keys import SignedSealingKey, owner_fingerprint
 from bus_schemas.sealed import SealContext, SealedEnvelope, seal
+from bus_schemas.streams import LEDGER
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.fresh import fresh
-from bus_schemas.transport.jetstream import read_batch, store
+from bus_schemas.transport.jetstream import StoredMessage, read_batch, store
 from platform_handlers.evaluator.app import run_evaluator
 from platform_handlers.provisioning.join_token import issue_join_token
 from platform_handlers.provisioning.registry import FILE_NAME, Registry
 from platform_handlers.provisioning.service import run_provisioning
 from tests.conftest import Platform
+from tests.following import messages_once
 from vps_runtime.enrolment.join import join
 from vps_runtime.state import StateFolder
 
@@ -77,6 +79,12 @@ class Agent:
         if self.process.returncode is None:
             self.process.kill()
         await self.process.wait()
+
+
+def told_by(server_id: str, messages: Sequence[StoredMessage]) -> list[ServerFact]:
+    """Return the server's own facts in *messages*."""
+    events = [decode(m.data, m.subject, strict=True).data for m in messages]
+    return [e for e in events if isinstance(e, ServerFact) and e.server_id == server_id]
 
 
 @dataclass
@@ -128,24 +136,23 @@ class Fleet:
 
     async def told(self, server_id: str) -> list[ServerFact]:
         """Return everything the ledger has of *server_id*'s own words, in order."""
-        messages = await read_batch(self.ops, "BYOK_LEDGER", 1, 4096)
-        events = [decode(m.data, m.subject, strict=True).data for m in messages]
-        return [e for e in events if isinstance(e, ServerFact) and e.server_id == server_id]
+        return told_by(server_id, await read_batch(self.ops, LEDGER.name, 1, 4096))
 
     async def until(
         self, server_id: str, wanted: Callable[[Sequence[ServerFact]], object]
     ) -> Sequence[ServerFact]:
         """Wait until the ledger satisfies *wanted*; return what it holds then."""
-        events: Sequence[ServerFact] = []
         try:
-            async with asyncio.timeout(_BOUND_SECONDS):
-                while True:
-                    events = await self.told(server_id)
-                    if wanted(events):
-                        return events
-                    await asyncio.sleep(0.05)
+            messages = await messages_once(
+                self.ops,
+                LEDGER,
+                lambda found: wanted(told_by(server_id, found)),
+                seconds=_BOUND_SECONDS,
+            )
         except TimeoutError:
-            raise AssertionError(f"the ledger has only {[e.type for e in events]}") from None
+            only = [event.type for event in await self.told(server_id)]
+            raise AssertionError(f"the ledger has only {only}") from None
+        return told_by(server_id, messages)
 
     async def sealing_key(self, server_id: str) -> SignedSealingKey:
         """Wait for the server's sealing key."""
