@@ -4,23 +4,20 @@ A request is signed by the server's identity key and HPKE-sealed (RFC 9180) to t
 pinned X25519 key, so that the bus and its logs learn no unlock preimage. Inside the seal lies
 `signature || JSON`; the signature is over the JSON bytes as sent, so nothing is canonicalised.
 
-What a server acts on in a reply is signed by the evaluator's pinned Ed25519 key, together with the
-`Question` that it answers: the bus can neither make an answer up nor bring one a second time.
+What a server acts on in a reply is signed; see `evaluation_signatures`.
 
 Pure. Left to the evaluator: the subject's server is `server_id`, which identity key that server
 has, the nonce, the preimage, the hourly limit. Left to the server: the proofs (`oprf`).
 """
 
-import hashlib
-from dataclasses import dataclass
-from typing import Annotated, Final, Literal, Protocol, Self
+from typing import Annotated, Final, Literal, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from bus_schemas.encoding import lp, u64
+from bus_schemas.encoding import lp
 from bus_schemas.errors import ContractError, Refused
 from bus_schemas.event import Contract
 from bus_schemas.fields import (
@@ -35,14 +32,9 @@ from bus_schemas.fields import (
 from bus_schemas.keys import sign, verify
 from bus_schemas.oprf import MAX_ELEMENTS
 from bus_schemas.sealed import ENC_LENGTH, SUITE
-from bus_schemas.unlock import unlock_check
 
 MAX_REQUEST_BYTES: Final = 16 * 1024
 REQUEST_DOMAIN: Final = "byok/evaluator-request/v1"
-KEYS_DOMAIN: Final = "byok/evaluator-keys/v1"
-UNLOCK_DOMAIN: Final = "byok/evaluator-unlock/v1"
-COMMIT_DOMAIN: Final = "byok/evaluator-commit/v1"
-REFUSAL_DOMAIN: Final = "byok/evaluator-refusal/v1"
 
 _SIGNATURE_LENGTH = 64
 
@@ -126,36 +118,6 @@ class OpenedRequest(Contract, extra="forbid"):
     signed: Annotated[bytes, Field(repr=False)]
     """The JSON bytes as sent."""
     signature: Signature
-
-
-class Claim(Protocol):
-    """What an unlock claims to have: a disk of generation g, and the share of the next one."""
-
-    @property
-    def g(self) -> int:
-        """The generation."""
-
-    @property
-    def preimage(self) -> bytes:
-        """s_g."""
-
-    @property
-    def next_preimage(self) -> bytes:
-        """s_{g+1}."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Which request a reply is signed for: no two sealed requests have the same bytes."""
-
-    server_id: str
-    digest: bytes
-    """SHA-256 of the request as it crossed the bus, 32 bytes."""
-
-    @classmethod
-    def asked(cls, server_id: str, raw: bytes) -> Self:
-        """Return the question that *raw* is, as sent or as it arrived."""
-        return cls(server_id, hashlib.sha256(raw).digest())
 
 
 class ChallengeReply(Contract):
@@ -296,91 +258,3 @@ def read_reply(raw: bytes) -> EvaluatorReply:
         return _REPLY.validate_json(raw)
     except ValidationError as error:
         raise ContractError("bad_reply", f"{error.error_count()} faults") from None
-
-
-def sign_keys(
-    evaluator_key: Ed25519PrivateKey,
-    *,
-    server_id: str,
-    fingerprint_public_keys: dict[str, bytes],
-    current_epoch: str,
-    nonce: bytes | None = None,
-) -> KeysReply:
-    """Return the evaluator's answer to `keys`; the signature leaves *nonce* out."""
-    parts = _key_parts(server_id, fingerprint_public_keys, current_epoch)
-    return KeysReply(
-        fingerprint_public_keys=fingerprint_public_keys,
-        current_epoch=current_epoch,
-        signature=sign(evaluator_key, KEYS_DOMAIN, *parts),
-        nonce=nonce,
-    )
-
-
-def check_keys(reply: KeysReply, *, server_id: str, evaluator_public_key: bytes) -> None:
-    """Raise Refused(`bad_signature`) unless the pinned evaluator gave these keys to *server_id*."""
-    parts = _key_parts(server_id, reply.fingerprint_public_keys, reply.current_epoch)
-    verify(evaluator_public_key, reply.signature, KEYS_DOMAIN, *parts)
-
-
-def sign_unlock(
-    evaluator_key: Ed25519PrivateKey,
-    question: Question,
-    claim: Claim,
-    public_keys: tuple[bytes, bytes],
-) -> bytes:
-    """Return the signature of the `UnlockReply` that has these *public_keys*."""
-    return sign(evaluator_key, UNLOCK_DOMAIN, *_unlock_parts(question, claim, public_keys))
-
-
-def check_unlock(
-    reply: UnlockReply, question: Question, claim: Claim, *, evaluator_public_key: bytes
-) -> None:
-    """Raise Refused(`bad_signature`) unless the pinned evaluator has these keys for *claim*."""
-    parts = _unlock_parts(question, claim, reply.public_keys)
-    verify(evaluator_public_key, reply.signature, UNLOCK_DOMAIN, *parts)
-
-
-def sign_commit(
-    evaluator_key: Ed25519PrivateKey, question: Question, incarnation: int, nonce: bytes
-) -> CommitReply:
-    """Return the evaluator's answer to `commit`; the signature leaves *nonce* out."""
-    signature = sign(evaluator_key, COMMIT_DOMAIN, *_commit_parts(question, incarnation))
-    return CommitReply(incarnation=incarnation, signature=signature, nonce=nonce)
-
-
-def check_commit(reply: CommitReply, question: Question, *, evaluator_public_key: bytes) -> None:
-    """Raise Refused(`bad_signature`) unless the pinned evaluator counts so many incarnations."""
-    parts = _commit_parts(question, reply.incarnation)
-    verify(evaluator_public_key, reply.signature, COMMIT_DOMAIN, *parts)
-
-
-def sign_refusal(evaluator_key: Ed25519PrivateKey, question: Question, reason: str) -> RefusalReply:
-    """Return the evaluator's refusal of one request."""
-    signature = sign(evaluator_key, REFUSAL_DOMAIN, *_refusal_parts(question, reason))
-    return RefusalReply(reason=reason, signature=signature)
-
-
-def check_refusal(reply: RefusalReply, question: Question, *, evaluator_public_key: bytes) -> None:
-    """Raise Refused(`bad_signature`) unless the pinned evaluator turned down this very request."""
-    parts = _refusal_parts(question, reply.reason)
-    verify(evaluator_public_key, reply.signature, REFUSAL_DOMAIN, *parts)
-
-
-def _key_parts(server_id: str, by_epoch: dict[str, bytes], current: str) -> list[bytes | str]:
-    epochs = [part for epoch in sorted(by_epoch) for part in (epoch, by_epoch[epoch])]
-    return [server_id, current, *epochs]
-
-
-def _unlock_parts(
-    question: Question, claim: Claim, public_keys: tuple[bytes, bytes]
-) -> list[bytes | str]:
-    checks = (unlock_check(claim.preimage), unlock_check(claim.next_preimage))
-    return [question.server_id, question.digest, u64(claim.g), *checks, *public_keys]
-
-
-def _commit_parts(question: Question, incarnation: int) -> list[bytes | str]:
-    return [question.server_id, question.digest, u64(incarnation)]
-
-
-def _refusal_parts(question: Question, reason: str) -> list[bytes | str]:
-    return [question.server_id, question.digest, reason]

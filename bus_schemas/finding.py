@@ -1,6 +1,7 @@
 """What a `doctor` says of one thing it looked at: the same line on the platform and on a server."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -70,3 +71,11 @@ def span(seconds: float) -> str:
 def well(findings: Iterable[Finding]) -> bool:
     """Whether nothing is bad; warnings leave time."""
     return all(finding.grade is not Grade.BAD for finding in findings)
+
+
+def report(findings: Sequence[Finding], *, as_json: bool) -> str:
+    """Return what `doctor` prints: a line each, or one JSON object."""
+    if as_json:
+        found = [finding.as_json() for finding in findings]
+        return json.dumps({"well": well(findings), "findings": found})
+    return "\n".join(map(str, findings))

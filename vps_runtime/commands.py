@@ -13,7 +13,7 @@ import structlog
 
 from bus_schemas.exit_codes import ExitCode, root_cause
 from bus_schemas.fields import at_utc
-from bus_schemas.finding import well
+from bus_schemas.finding import report, well
 from bus_schemas.join_token import MAX_LENGTH, JoinToken
 from bus_schemas.keys import fingerprint_typed, in_fours
 from bus_schemas.transport.logs import log_to_stderr
@@ -194,12 +194,7 @@ def status(folder: Path, *, as_json: bool) -> None:
 def doctor(folder: Path, *, as_json: bool) -> None:
     """Check the link, certificates, unlock state, pins, clock and slots; exit 1 if one is bad."""
     findings = asyncio.run(examine(StateFolder(folder)))
-    if as_json:
-        found = [finding.as_json() for finding in findings]
-        click.echo(json.dumps({"well": well(findings), "findings": found}))
-    else:
-        for finding in findings:
-            click.echo(str(finding))
+    click.echo(report(findings, as_json=as_json))
     if not well(findings):
         raise SystemExit(ExitCode.NEGATIVE)
 

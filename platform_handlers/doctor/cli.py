@@ -1,12 +1,11 @@
 """`byok doctor`: one line for each thing that was looked at, and what to do about it."""
 
 import asyncio
-import json
 
 import click
 
 from bus_schemas.exit_codes import ExitCode
-from bus_schemas.finding import well
+from bus_schemas.finding import report, well
 from platform_handlers.settings import Settings
 
 
@@ -18,11 +17,6 @@ def doctor(settings: Settings, *, as_json: bool) -> None:
     from platform_handlers.doctor.examine import examine  # noqa: PLC0415 (start-up)
 
     findings = asyncio.run(examine(settings.installation(), settings.target()))
-    if as_json:
-        found = [finding.as_json() for finding in findings]
-        click.echo(json.dumps({"well": well(findings), "findings": found}))
-    else:
-        for finding in findings:
-            click.echo(str(finding))
+    click.echo(report(findings, as_json=as_json))
     if not well(findings):
         raise SystemExit(ExitCode.NEGATIVE)

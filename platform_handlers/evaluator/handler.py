@@ -33,11 +33,13 @@ from bus_schemas.evaluation import (
     FingerprintRequest,
     KeysReply,
     KeysRequest,
-    Question,
     UnlockReply,
     UnlockRequest,
     check_request_signature,
     open_request,
+)
+from bus_schemas.evaluation_signatures import (
+    Question,
     sign_commit,
     sign_keys,
     sign_refusal,

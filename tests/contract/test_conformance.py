@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from bus_schemas import (
     approval,
     evaluation,
+    evaluation_signatures,
     keys,
     nonces,
     orders,
@@ -241,7 +242,7 @@ def test_the_evaluators_word_is_the_pages(
     """Its keys for a disk, its count and its refusal, as signed from the page, must hold here."""
     signer = Ed25519PrivateKey.from_private_bytes(SEED)
     public = signer.public_key().public_bytes_raw()
-    question = evaluation.Question.asked(server_id, raw)
+    question = evaluation_signatures.Question.asked(server_id, raw)
     checks = [protocol.unlock_check(s) for s in preimages]
     points = (b"\x0e" * 32, b"\x0f" * 32)
     parts = (server_id, raw, protocol.u64(g))
@@ -253,10 +254,10 @@ def test_the_evaluators_word_is_the_pages(
     claim = evaluation.UnlockRequest(
         g=g, blinded=points, preimage=preimages[0], next_preimage=preimages[1], nonce=points[0]
     )
-    evaluation.check_unlock(reply, question, claim, evaluator_public_key=public)
-    commit = evaluation.sign_commit(signer, question, g, points[0])
+    evaluation_signatures.check_unlock(reply, question, claim, evaluator_public_key=public)
+    commit = evaluation_signatures.sign_commit(signer, question, g, points[0])
     assert commit.signature == protocol.answer_signature(SEED, "commit", *parts)
-    refusal = evaluation.sign_refusal(signer, question, "stale_nonce")
+    refusal = evaluation_signatures.sign_refusal(signer, question, "stale_nonce")
     theirs = protocol.answer_signature(SEED, "refusal", server_id, raw, "stale_nonce")
     assert refusal.signature == theirs
 

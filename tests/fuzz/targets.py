@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import ValidationError
 
-from bus_schemas import evaluation, orders, requests, sealed
+from bus_schemas import evaluation, evaluation_signatures, orders, requests, sealed
 from bus_schemas.approval import Approval, check_approval
 from bus_schemas.authorities import (
     SignedAuthorities,
@@ -185,7 +185,7 @@ _INNER = _EVALUATION["inner"].encode()
 _KEY = OprfKey.from_seed(b"\x05" * 32)
 _BLINDING, _BLINDED = blind([b"x"])
 _ANSWER = _KEY.evaluate(_BLINDED)
-_QUESTION = evaluation.Question.asked("server-1", b"asked")
+_QUESTION = evaluation_signatures.Question.asked("server-1", b"asked")
 _CLAIM = evaluation.UnlockRequest(
     g=1,
     blinded=(_BLINDED[0], _BLINDED[0]),
@@ -235,16 +235,20 @@ def _evaluator_answer(data: bytes) -> None:
     with suppress(ContractError, Refused):
         reply = evaluation.read_reply(data)
         if isinstance(reply, evaluation.KeysReply):
-            evaluation.check_keys(reply, server_id="server-1", evaluator_public_key=_IDENTITY)
+            evaluation_signatures.check_keys(
+                reply, server_id="server-1", evaluator_public_key=_IDENTITY
+            )
             raise Accepted("keys that the evaluator never signed")
         if isinstance(reply, evaluation.UnlockReply):
-            evaluation.check_unlock(reply, _QUESTION, _CLAIM, evaluator_public_key=_IDENTITY)
+            evaluation_signatures.check_unlock(
+                reply, _QUESTION, _CLAIM, evaluator_public_key=_IDENTITY
+            )
             raise Accepted("unlock keys that the evaluator never signed")
         if isinstance(reply, evaluation.CommitReply):
-            evaluation.check_commit(reply, _QUESTION, evaluator_public_key=_IDENTITY)
+            evaluation_signatures.check_commit(reply, _QUESTION, evaluator_public_key=_IDENTITY)
             raise Accepted("a count that the evaluator never signed")
         if isinstance(reply, evaluation.RefusalReply):
-            evaluation.check_refusal(reply, _QUESTION, evaluator_public_key=_IDENTITY)
+            evaluation_signatures.check_refusal(reply, _QUESTION, evaluator_public_key=_IDENTITY)
             raise Accepted("a refusal that the evaluator never signed")
     with suppress(ContractError, Refused):
         _BLINDING.finalize(data[:96], _KEY.public_key)

@@ -21,15 +21,13 @@ from bus_schemas.evaluation import (
     FingerprintRequest,
     KeysReply,
     KeysRequest,
-    Question,
     RefusalReply,
     UnlockReply,
     UnlockRequest,
-    check_keys,
-    check_refusal,
     read_reply,
     seal_request,
 )
+from bus_schemas.evaluation_signatures import Question, check_keys, check_refusal
 from bus_schemas.event import Event
 from bus_schemas.events import (
     EpochOpened,

@@ -9,12 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bus_schemas.approval import ApprovalReply, sign_approval
-from bus_schemas.evaluation import (
-    ChallengeRequest,
-    FingerprintRequest,
-    RefusalReply,
-    UnlockRequest,
-)
+from bus_schemas.evaluation import ChallengeRequest, FingerprintRequest, RefusalReply, UnlockRequest
 from bus_schemas.events import ServerRevoked, ServerUnlocked, UnlockRefused
 from bus_schemas.flows import Role
 from bus_schemas.keys import owner_fingerprint

@@ -22,16 +22,18 @@ from bus_schemas.evaluation import (
     FingerprintRequest,
     KeysReply,
     KeysRequest,
-    Question,
     RefusalReply,
     UnlockReply,
     UnlockRequest,
+    read_reply,
+    seal_request,
+)
+from bus_schemas.evaluation_signatures import (
+    Question,
     check_commit,
     check_keys,
     check_refusal,
     check_unlock,
-    read_reply,
-    seal_request,
 )
 from bus_schemas.oprf import blind
 from bus_schemas.requests import EVALUATE, EvaluatorKeys

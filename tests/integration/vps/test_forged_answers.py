@@ -6,15 +6,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nats.aio.msg import Msg
 
-from bus_schemas.evaluation import (
-    CommitReply,
-    EvaluatorReply,
-    Question,
-    RefusalReply,
-    read_reply,
-    sign_commit,
-    sign_refusal,
-)
+from bus_schemas.evaluation import CommitReply, EvaluatorReply, RefusalReply, read_reply
+from bus_schemas.evaluation_signatures import Question, sign_commit, sign_refusal
 from bus_schemas.transport.connection import Bus
 from tests.integration.vps.conftest import Fleet
 from tests.integration.vps.starts import key, start
