@@ -16,10 +16,12 @@ from bus_schemas.events.banner import (
     Colour,
     Copies,
     KeyChanges,
+    RotationNote,
     Severity,
     Sharing,
 )
 from bus_schemas.events.config import OrderWord
+from bus_schemas.events.health import Receipt, Validity
 from bus_schemas.fields import (
     Counter,
     CounterFromZero,
@@ -82,11 +84,34 @@ class SlotView(Contract):
     """The newest sealed revision; the next sealing names it as its `base_revision`."""
     steps: Annotated[tuple[StepView, ...], Field(min_length=1, max_length=32)]
     """What happened to the newest revision, oldest first."""
+    in_use: CounterFromZero | None = None
+    """The revision in use by the server's last report; 0 for none, absent before the first."""
+    validity: Validity | None = None
+    """What the provider last said of it, by the same report."""
+    receipt: Receipt | None = None
+    """The last call that the provider answered, by the same report."""
 
     @property
     def latest(self) -> StepView:
         """The step that holds now."""
         return self.steps[-1]
+
+
+class RotationView(Contract):
+    """One rotation of a slot, whether done, given up or on its way."""
+
+    revision: Counter
+    steps: Annotated[tuple[StepView, ...], Field(min_length=1, max_length=32)]
+    """Oldest first."""
+
+
+class SlotHistory(Contract):
+    """Answer of `GET /api/servers/{id}/slots/{slot}/history`."""
+
+    server_id: ServerId
+    slot_id: SlotId
+    rotations: Annotated[tuple[RotationView, ...], Field(max_length=32)]
+    """The newest ones, oldest first."""
 
 
 class ServerView(Contract):
@@ -173,6 +198,8 @@ class BannerView(Contract):
     sharing: Sharing
     copies: Copies | None = None
     keys: KeyChanges | None = None
+    rotation: RotationNote | None = None
+    reason: Reason | None = None
     since_time: Utc
     """When it was last raised from nothing."""
     changed_at: Utc

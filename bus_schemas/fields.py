@@ -85,6 +85,14 @@ KeyFingerprint = Annotated[
     Meaning("First 20 base32 characters of a key's SHA-256: what people read to each other."),
 ]
 
+ShortTag = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{8}$"),
+    Meaning("The first 8 digits of a tag: enough for a person to tell two credentials apart."),
+]
+
+HttpStatus = Annotated[int, Field(ge=100, le=599), Meaning("An HTTP status (RFC 9110).")]
+
 Key32 = Annotated[
     bytes,
     Field(min_length=32, max_length=32),

@@ -33,6 +33,22 @@ class OrderKind(StrEnum):
     TRUST = "trust"
     """Obey one owner key more: a second device, a new colleague."""
     DISTRUST = "distrust"
+    VERIFY = "verify"
+    """Ask the provider about a held revision now."""
+    PROMOTE = "promote"
+    """Use a pending revision although the provider has not said that it is good."""
+    ABORT = "abort"
+    """Give a pending revision up; the one in use goes on."""
+    RETIRE = "retire"
+    """Use a revision, and all before it, never again, and take them out of the vault."""
+
+
+class Argument(StrEnum):
+    """What the argument of an order is."""
+
+    NONE = "none"
+    FINGERPRINT = "fingerprint"
+    REVISION = "revision"
 
 
 @dataclass(frozen=True)
@@ -40,7 +56,7 @@ class _Shape:
     """Which fields an order of one kind has."""
 
     slot: bool = False
-    argument: bool = False
+    argument: Argument = Argument.NONE
 
 
 _SHAPES: Final[Mapping[str, _Shape]] = MappingProxyType(
@@ -49,15 +65,21 @@ _SHAPES: Final[Mapping[str, _Shape]] = MappingProxyType(
         OrderKind.RESUME_SLOT: _Shape(slot=True),
         OrderKind.LOCK: _Shape(),
         OrderKind.UNLOCK: _Shape(),
-        OrderKind.TRUST: _Shape(argument=True),
-        OrderKind.DISTRUST: _Shape(argument=True),
+        OrderKind.TRUST: _Shape(argument=Argument.FINGERPRINT),
+        OrderKind.DISTRUST: _Shape(argument=Argument.FINGERPRINT),
+        OrderKind.VERIFY: _Shape(slot=True, argument=Argument.REVISION),
+        OrderKind.PROMOTE: _Shape(slot=True, argument=Argument.REVISION),
+        OrderKind.ABORT: _Shape(slot=True, argument=Argument.REVISION),
+        OrderKind.RETIRE: _Shape(slot=True, argument=Argument.REVISION),
     }
 )
 
 PLATFORM_KINDS: Final = frozenset({OrderKind.STOP_SLOT, OrderKind.LOCK})
 """What the platform's order key may order: both only take away, and only an owner gives back."""
 
-_TAKING: Final = frozenset({OrderKind.STOP_SLOT, OrderKind.LOCK, OrderKind.DISTRUST})
+_TAKING: Final = frozenset(
+    {OrderKind.STOP_SLOT, OrderKind.LOCK, OrderKind.DISTRUST, OrderKind.RETIRE}
+)
 
 MAX_GAP: Final = 1000
 """How far a number may jump: an order of number 2**53 would be the last one ever obeyed."""
@@ -80,7 +102,7 @@ class Instruction:
     kind: OrderKind
     slot_id: str | None = None
     argument: str | None = None
-    """Fingerprint of an owner key, for `trust` and `distrust`."""
+    """Fingerprint of an owner key (`trust`, `distrust`), or a revision in decimal digits."""
 
 
 @dataclass(frozen=True)
@@ -136,15 +158,26 @@ def known_kind(order: Order) -> OrderKind | None:
     return OrderKind(order.kind) if order.kind in _SHAPES else None
 
 
+def revision_of(order: Order) -> int:
+    """Return the revision that *order*, of a kind that names one, is about."""
+    return int(order.argument or 0)
+
+
 def _check_shape(order: Order) -> None:
     ends = order.not_after
     if ends.microsecond or ends.timestamp() < 0:  # the signature covers whole seconds since 1970
         raise Refused("bad_order", f"order {order.order_id} ends at no whole second since 1970")
     wanted = _SHAPES.get(order.kind)
-    has = _Shape(slot=order.slot_id is not None, argument=order.argument is not None)
+    has = _Shape(slot=order.slot_id is not None, argument=_argument(order))
     if wanted not in {None, has}:
         detail = f"order {order.order_id}: {order.kind} with fields too few or too many"
         raise Refused("bad_order", detail)
+
+
+def _argument(order: Order) -> Argument:
+    if order.argument is None:
+        return Argument.NONE
+    return Argument.REVISION if order.argument.isdecimal() else Argument.FINGERPRINT
 
 
 def _parts(order: Order, to: Addressee) -> tuple[bytes | str, ...]:

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, StringConstraints
 
 from bus_schemas.event import Contract
 from bus_schemas.events.health import Validity
-from bus_schemas.fields import CredentialKind, ProviderId, ShortText
+from bus_schemas.fields import CredentialKind, HttpStatus, ProviderId, ShortText
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -32,7 +32,6 @@ Headers = FrozenMap[
     Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")],
     Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")],
 ]
-HttpStatus = Annotated[int, Field(ge=100, le=599)]
 Documented = Literal[Validity.VALID, Validity.INVALID, Validity.LIMITED]
 
 

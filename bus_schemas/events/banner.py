@@ -14,6 +14,7 @@ from bus_schemas.fields import (
     KeyFingerprint,
     Meaning,
     OwnerId,
+    Reason,
     ServerId,
     ShortText,
     SlotId,
@@ -132,6 +133,17 @@ class KeyChanges(Contract):
     """Obeyed for a while in between, and no longer: they may have been used."""
 
 
+class RotationNote(Contract):
+    """Which rotation is due or stuck."""
+
+    revision: Counter
+    """The revision that is old (`ROTATION_DUE`), or that does not come into use."""
+    age_days: Annotated[int | None, Field(json_schema_extra={"enum": [83, 90, None]})] = None
+    """Days of ticks since it was stored, as the lower end of 83-89, 90 or more; else none."""
+    waits_for: Annotated[str | None, Field(pattern=r"^(server|provider)$")] = None
+    """Who has not answered: the `server` did not take it, the `provider` did not call it good."""
+
+
 class BannerEvent(Event):
     """Shared shape of the five banner events. The newest `revision` of a banner wins."""
 
@@ -155,6 +167,10 @@ class BannerEvent(Event):
     """Present with `CLONE_SUSPECTED` only."""
     keys: KeyChanges | None = None
     """Present with `OWNER_KEY_CHANGED` only."""
+    rotation: RotationNote | None = None
+    """Present with `ROTATION_DUE` and `ROTATION_STUCK` only."""
+    reason: Reason | None = None
+    """With `KEY_REJECTED`, where more is known: `invalid_grant`."""
     since_time: Utc
     """When this banner was last raised from nothing."""
 

@@ -10,7 +10,6 @@ from bus_schemas.fields import (
     Counter,
     CounterFromZero,
     CredentialKind,
-    KeyFingerprint,
     Meaning,
     OwnerId,
     ProviderId,
@@ -27,6 +26,13 @@ OrderWord = Annotated[
     str,
     Field(pattern=r"^[a-z]+(-[a-z]+)*$", max_length=32),
     Meaning("What is ordered, one of `orders.OrderKind`; a server refuses one it does not know."),
+]
+
+
+OrderArgument = Annotated[
+    str,
+    Field(pattern=r"^([A-Z2-7]{20}|[1-9][0-9]{0,15})$"),
+    Meaning("An owner key's fingerprint, or a revision in decimal digits."),
 ]
 
 
@@ -53,9 +59,9 @@ class Order(Contract, extra="forbid"):
     """Grows with every order to this server; an old one is never obeyed twice."""
     kind: OrderWord
     slot_id: SlotId | None = None
-    """The slot to stop or to resume; none for the other kinds."""
-    argument: KeyFingerprint | None = None
-    """The owner key to trust or to distrust; none for the other kinds."""
+    """The slot it is about; none for the kinds that are about the whole server."""
+    argument: OrderArgument | None = None
+    """The owner key to trust or to distrust, or the revision that is meant; else none."""
     not_after: Utc
     """A whole second; the order is not obeyed after it."""
     signer: Annotated[bytes, Field(min_length=32, max_length=32)]

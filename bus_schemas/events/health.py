@@ -8,7 +8,18 @@ from pydantic import Field
 
 from bus_schemas.event import Contract, Event, ServerFact, Writer
 from bus_schemas.events.fingerprint import MAX_SLOTS
-from bus_schemas.fields import Counter, CounterFromZero, OwnerId, ProviderId, ServerId, SlotId
+from bus_schemas.fields import (
+    Counter,
+    CounterFromZero,
+    HttpStatus,
+    OwnerId,
+    ProviderId,
+    Reason,
+    ServerId,
+    ShortTag,
+    SlotId,
+    Utc,
+)
 from bus_schemas.subjects import SubjectTemplate
 
 REPORT_INTERVAL_SECONDS = 60
@@ -24,14 +35,46 @@ class Validity(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Presence(StrEnum):
+    """Whether something answers; it changes only after more than one sign of it."""
+
+    UP = "up"
+    DOWN = "down"
+    UNKNOWN = "unknown"
+
+
+class LinkHealth(StrEnum):
+    """How the connection to the bus has been. That it is there at all shows by the report."""
+
+    STEADY = "steady"
+    FLAPPING = "flapping"
+
+
+class Receipt(Contract):
+    """The applied receipt: the last call that the provider answered, and with which credential."""
+
+    revision: Counter
+    short_tag: ShortTag | None = None
+    """Of that revision; absent until its tag is told."""
+    provider_status: HttpStatus
+    at: Utc
+    """When the head of the answer came, by the server's clock."""
+
+
 class SlotHealth(Contract):
     """One slot of a health report."""
 
     slot_id: SlotId
     provider: ProviderId
     revision: CounterFromZero
-    """Revision in the vault; 0 means none."""
+    """The revision in use, or the newest held while none is; 0 means none."""
+    pending: Counter | None = None
+    """A newer revision that waits for the provider's word on it."""
     validity: Validity
+    reason: Reason | None = None
+    """Why it is not valid, where more is known: `invalid_grant`."""
+    receipt: Receipt | None = None
+    """Absent before the first answered call since the start."""
     age_seconds: CounterFromZero
     """Since this revision was stored."""
     stopped: bool | None = None
@@ -55,6 +98,12 @@ class HealthReported(ServerFact):
     """Every slot of the desired document or the vault."""
     locked: bool | None = None
     """True while a signed order keeps this server locked; absent otherwise."""
+    link: LinkHealth | None = None
+    """How the connection to the bus has been lately; absent if the server keeps no count."""
+    agent: Presence | None = None
+    """Whether the AI agent on this server answers, or calls; absent if nothing tells."""
+    provider: Presence | None = None
+    """Whether the providers of the slots in use answer at all; `down` if one of them does not."""
 
 
 class Transition(StrEnum):
@@ -80,5 +129,7 @@ class StatusChanged(Event):
     transition: Transition
     slot_id: SlotId | None = None
     """The slot whose key was rejected or accepted; absent for the server itself."""
+    reason: Reason | None = None
+    """With `rejected`: why, where more is known than that the provider refuses it."""
     incarnation: Counter | None = None
     """With `cloned`: a start of this server above the one that was still reporting long after."""

@@ -13,6 +13,7 @@ from bus_schemas.events.config import OrderWord
 from bus_schemas.fields import (
     Counter,
     CounterFromZero,
+    HttpStatus,
     KeyFingerprint,
     ProviderId,
     Reason,
@@ -64,6 +65,8 @@ class CredentialVerified(RotationStep):
 
     verdict: Annotated[str, Field(pattern=r"^(valid|invalid|limited|unknown)$")]
     """Only documented status codes count; anything else is `unknown`."""
+    promoted: bool | None = None
+    """True if this revision is used from now on: with `unknown` because its owner ordered it."""
 
 
 class CredentialInUse(RotationStep):
@@ -72,8 +75,8 @@ class CredentialInUse(RotationStep):
     type: ClassVar[str] = "byok.credential.in-use.v1"
     since: ClassVar[date] = date(2026, 11, 23)
 
-    provider_status: Annotated[int, Field(ge=100, le=599)]
-    """HTTP status of the provider's answer."""
+    provider_status: HttpStatus
+    """Of the provider's answer."""
 
 
 class CredentialDrained(RotationStep):

@@ -22,6 +22,7 @@ from bus_schemas.events.banner import (
     BannerUpdated,
     Copies,
     KeyChanges,
+    RotationNote,
     Sharing,
 )
 from bus_schemas.ids import derived_id
@@ -80,6 +81,8 @@ class Content:
     sharing: Sharing = field(default_factory=Sharing)
     copies: Copies | None = None
     keys: KeyChanges | None = None
+    rotation: RotationNote | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,8 @@ def announcement(banner: Banner, cause: Cause) -> Envelope[Event]:
         "sharing": banner.content.sharing,
         "copies": banner.content.copies,
         "keys": banner.content.keys,
+        "rotation": banner.content.rotation,
+        "reason": banner.content.reason,
         "since_time": banner.since_time,
     }
     if banner.state is BannerState.DISMISSED and banner.dismissal:

@@ -23,6 +23,8 @@ def view_of(entry: Entry) -> BannerView:
         sharing=banner.sharing,
         copies=banner.copies,
         keys=banner.keys,
+        rotation=banner.rotation,
+        reason=banner.reason,
         since_time=banner.since_time,
         changed_at=entry.envelope.time,
         title=words.title,

@@ -53,7 +53,7 @@ def reason(order: Order, to: Addressee = TO) -> str:
 def test_what_takes_away_waits_for_weeks() -> None:
     """What gives back is for the next day only: nobody may keep it until it does harm."""
     long = {kind for kind in OrderKind if life(kind) == timedelta(days=30)}
-    assert long == {OrderKind.LOCK, OrderKind.STOP_SLOT, OrderKind.DISTRUST}
+    assert long == {OrderKind.LOCK, OrderKind.STOP_SLOT, OrderKind.DISTRUST, OrderKind.RETIRE}
     assert {life(kind) for kind in set(OrderKind) - long} == {timedelta(days=1)}
 
 
