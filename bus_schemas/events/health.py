@@ -54,6 +54,7 @@ class Receipt(Contract):
     """The applied receipt: the last call that the provider answered, and with which credential."""
 
     revision: Counter
+    """Of the credential that the call was made with."""
     short_tag: ShortTag | None = None
     """Of that revision; absent until its tag is told."""
     provider_status: HttpStatus
