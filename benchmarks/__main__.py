@@ -11,6 +11,7 @@ from rich.table import Table
 
 from benchmarks import codec, custody, demo, ledger, trust
 from benchmarks.figure import Figure
+from benchmarks.gateway import contest
 
 RESULTS = Path(__file__).parent / "results.json"
 
@@ -26,6 +27,7 @@ def main() -> None:
         ("ledger", lambda: asyncio.run(ledger.measure())),
         ("trust", lambda: asyncio.run(trust.measure())),
         ("demo", demo.measure),
+        ("gateway", lambda: asyncio.run(contest.measure())),
     ):
         with console.status(f"measuring {name} …"):
             figures += measure()

@@ -21,7 +21,7 @@ from bus_schemas.events.banner import (
     Sharing,
 )
 from bus_schemas.events.config import OrderWord
-from bus_schemas.events.health import Receipt, Validity
+from bus_schemas.events.health import LinkHealth, Presence, Receipt, Validity
 from bus_schemas.fields import (
     Counter,
     CounterFromZero,
@@ -72,6 +72,8 @@ class StepView(Contract):
     """When the step was reported; for `sent` when the platform took the envelope."""
     reason: Reason | None = None
     """Why, for `rejected`, `aborted` and `needs-key`; the provider's verdict for `verified`."""
+    promoted: bool | None = None
+    """With `verified`: true if the revision is used from then on, whatever the verdict."""
 
 
 class SlotView(Contract):
@@ -88,8 +90,12 @@ class SlotView(Contract):
     """The revision in use by the server's last report; 0 for none, absent before the first."""
     validity: Validity | None = None
     """What the provider last said of it, by the same report."""
+    reason: Reason | None = None
+    """Why it is not valid, where more is known, by the same report: `invalid_grant`."""
     receipt: Receipt | None = None
     """The last call that the provider answered, by the same report."""
+    stopped: bool | None = None
+    """True while a signed order forbids its use, by the same report; absent otherwise."""
 
     @property
     def latest(self) -> StepView:
@@ -114,6 +120,15 @@ class SlotHistory(Contract):
     """The newest ones, oldest first."""
 
 
+class ServerHealth(Contract):
+    """Three facts of a server's last report, each for itself; absent if it keeps no count."""
+
+    link: LinkHealth | None = None
+    agent: Presence | None = None
+    provider: Presence | None = None
+    """Of the providers in use, the worst."""
+
+
 class ServerView(Contract):
     """One server, as its owner may see it."""
 
@@ -127,6 +142,12 @@ class ServerView(Contract):
     sealing_key: SignedSealingKey | None
     """What to seal to; none before the server's first unlock. Check its signature."""
     slots: tuple[SlotView, ...] = ()
+    locked: bool | None = None
+    """True while a signed order keeps it locked, by its last report; absent otherwise."""
+    reported_at: Utc | None = None
+    """When its last report came; absent before the first and after a day without one."""
+    health: ServerHealth | None = None
+    """What that report says of the server as a whole."""
 
 
 class ServerList(Contract):

@@ -3,10 +3,12 @@
 Only :class:`ContractError` comes out. Its text names fields and rules, never values.
 """
 
+import contextlib
+import re
 from dataclasses import dataclass, field
 from functools import cache, reduce
 from operator import or_
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -14,6 +16,8 @@ from bus_schemas.catalog import catalog, is_newer_major
 from bus_schemas.envelope import MAX_BYTES, Envelope, Source, envelope_model
 from bus_schemas.errors import ContractError
 from bus_schemas.event import Contract, Event
+
+_TYPE: Final = re.compile(rb'"type": ?"(byok\.[a-z0-9.-]{1,90})"')
 
 
 @dataclass(eq=False)
@@ -53,15 +57,26 @@ def decode(raw: bytes, subject: str, *, strict: bool = False) -> Envelope[Event]
     if len(raw) > MAX_BYTES:
         raise ContractError("oversized", f"{len(raw)} bytes, the limit is {MAX_BYTES}")
     try:
-        envelope = _any_envelope().validate_json(
-            raw, strict=True, extra="forbid" if strict else None
-        )
+        envelope = _parsed(raw, "forbid" if strict else None)
     except ValidationError as error:
         refusal = _explained(raw, error)
     else:
         _check_origin(envelope, subject)
         return envelope
     raise refusal  # not above: even `from None` keeps the ValidationError, with what was sent
+
+
+def _parsed(raw: bytes, extra: Literal["forbid"] | None) -> Envelope[Event]:
+    """Try the parser of the type that *raw* seems to be of; the one of all types has the last word.
+
+    Most processes meet a few types; the parser of all takes 3 MB and a tenth of a second to build.
+    """
+    seems = _TYPE.search(raw)
+    event = catalog().get(seems[1].decode()) if seems else None
+    if event:
+        with contextlib.suppress(ValidationError):
+            return envelope_model(event).model_validate_json(raw, strict=True, extra=extra)
+    return _any_envelope().validate_json(raw, strict=True, extra=extra)
 
 
 def _check_origin(envelope: Envelope[Event], subject: str) -> None:

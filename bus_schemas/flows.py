@@ -163,6 +163,7 @@ def flows() -> tuple[Flow, ...]:
     sealed = _template("byok.credential.sealed.v1")
     banner = _template("byok.banner.raised.v1")
     ratchet = _template("byok.ratchet.advanced.v1")
+    health = _template("byok.health.reported.v1")
     return (
         *_stores(),
         *_whole(LEDGER, *_LEDGER_READERS),
@@ -184,6 +185,7 @@ def flows() -> tuple[Flow, ...]:
         Flow(Role.CONFIG, Act.READ_LAST, config, CONFIG),
         Flow(Role.CONFIG, Act.READ_LAST, sealed, CONFIG),
         Flow(Role.CONFIG, Act.PURGE, sealed, CONFIG),
+        Flow(Role.CONFIG, Act.READ_LAST, health, HEALTH),
         Flow(Role.EVALUATOR, Act.READ_LAST, ratchet, RATCHET),
         Flow(Role.INTAKE, Act.READ_LAST, ratchet, RATCHET),
         Flow(Role.EVALUATOR, Act.READ_LAST, _template("byok.epoch.opened.v1"), LEDGER),

@@ -55,6 +55,15 @@ class KeyShape(Contract, extra="forbid"):
         return len(secret) >= self.min_length and secret.startswith(self.prefix)
 
 
+class BodyFlag(Contract, extra="forbid"):
+    """A field of a good answer's JSON object that takes the good word back."""
+
+    field: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,64}$")]
+    value: bool
+    """What it says of a credential that is no use."""
+    verdict: Literal[Validity.INVALID, Validity.LIMITED]
+
+
 class VerifyCall(Contract, extra="forbid"):
     """The cheapest call whose status tells a good credential from a bad one."""
 
@@ -70,6 +79,8 @@ class VerifyCall(Contract, extra="forbid"):
     """JSON text, ready to send as `application/json`; none on a GET."""
     statuses: FrozenMap[HttpStatus, Documented]
     """What the provider's documentation says each status means for the credential."""
+    flags: tuple[BodyFlag, ...] = ()
+    """Documented fields of a `valid` answer's body that say otherwise; empty: no body is read."""
 
     def verdict(self, status: int) -> Validity:
         """Return what *status* says of the credential; an undocumented one says `unknown`."""
@@ -103,6 +114,20 @@ class Provider(Contract, extra="forbid"):
     header_style: HeaderStyle
     verify: VerifyCall
     links: Links
+
+    def verify_url(self, sealed: str) -> str | None:
+        """Return where `verify` goes for a credential whose sealed base URL is *sealed*.
+
+        For the catalogue's own that is the catalogue's; for another it is the same path below that
+        one, so that no credential goes to a host it was not sealed for. None if there is no such
+        path: the check is at another host, or above the base URL.
+        """
+        ours, theirs = self.base_url.rstrip("/"), sealed.rstrip("/")
+        if ours == theirs:
+            return self.verify.url
+        path = self.verify.url.removeprefix(ours)
+        below = path != self.verify.url and path.startswith("/")
+        return theirs + path if below else None
 
     def match_length(self, secret: str) -> int:
         """Return the length of the longest prefix that fits *secret*, 0 if none does."""

@@ -29,10 +29,11 @@ _COMMANDS: Final = {
     "demo": "platform_handlers.demo.cli:demo",
     "key": "platform_handlers.owner.cli:key",
     "banners": "platform_handlers.owner.cli:banners",
+    "providers": "platform_handlers.owner.providers:providers",
 }
 """Name of a command and where it is defined."""
-_WITHOUT_A_LOG: Final = frozenset({"key", "banners"})
-"""They speak to the API alone and log nothing; without a logger they start sooner."""
+_WITHOUT_A_LOG: Final = frozenset({"key", "banners", "providers"})
+"""They speak to the API alone, or to nobody, and log nothing; so they start sooner."""
 
 
 class LazyGroup(click.Group):

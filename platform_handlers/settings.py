@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bus_schemas.errors import Refused
 from bus_schemas.transport.target import BusTarget
-from platform_handlers.authority.installation import Installation
+
+if TYPE_CHECKING:  # an owner's machine has no installation, and its commands start sooner without
+    from platform_handlers.authority.installation import Installation
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,12 @@ class Settings:
     bus: str | None = None
     """Address of the bus (`--bus`, `BYOK_BUS`); None: where `byok nats run` said it listens."""
 
-    def installation(self) -> Installation:
+    def installation(self) -> "Installation":
         """Return the installation. Raises Refused(`not_initialised`)."""
+        from platform_handlers.authority.installation import (  # noqa: PLC0415 (start-up)
+            Installation,
+        )
+
         return Installation(self.state.resolve()).require()
 
     def target(self) -> BusTarget:

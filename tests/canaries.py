@@ -25,16 +25,15 @@ def api_key(provider: Provider, mark: str = MARK) -> str:
     return prefix + body + "0" * max(0, length - len(prefix) - len(body) - len(mark)) + mark
 
 
-def sign_in(provider: Provider, mark: str = MARK) -> str:
-    """Return an OAuth set as `byok key set --kind oauth` reads it."""
-    host = provider.base_url.removeprefix("https://").partition("/")[0]
+def sign_in(provider: Provider, origin: str, mark: str = MARK) -> str:
+    """Return an OAuth set as `byok key set --kind oauth` reads it, to be refreshed at *origin*."""
     return json.dumps(
         {
             "access_token": f"access-{mark}-{provider.id}",
             "refresh_token": f"refresh-{mark}-{provider.id}",
-            "token_endpoint": f"https://{host}/token",
+            "token_endpoint": f"{origin}/token",
             "client_id": "byok-drill",
-            "issuer": f"https://{host}",
+            "issuer": origin,
             "account": f"{mark}-account-0123456789",
         }
     )

@@ -9,8 +9,10 @@ from bus_schemas.envelope import wrap
 from bus_schemas.event import Event
 from bus_schemas.events import (
     ClockTicked,
+    ConfigRequested,
     CredentialNeedsKey,
     CredentialStored,
+    CredentialVerified,
     DismissalRequested,
     DismissalUndone,
     EpochClosed,
@@ -28,9 +30,11 @@ from bus_schemas.events import (
     UnlockApproved,
     UnlockRefused,
 )
+from bus_schemas.events.config import DesiredSlot
 from bus_schemas.events.fingerprint import HeldRevision
 from bus_schemas.events.health import Transition
-from bus_schemas.fields import Basis, Strength
+from bus_schemas.events.reported import RotationStep
+from bus_schemas.fields import Basis, CredentialKind, Strength
 from bus_schemas.ids import derived_id
 from bus_schemas.transport.ledger import Fact
 from platform_handlers.banner.lifecycle import Banner, Cause
@@ -222,6 +226,63 @@ class Ledger:
                 observed_generation=1,
                 provider="anthropic",
             )
+        )
+
+    def requested(
+        self,
+        server_id: str,
+        owner_id: str,
+        *,
+        slot: str = "main",
+        revision: int = 1,
+        kind: CredentialKind = CredentialKind.API_KEY,
+    ) -> Fact:
+        """The platform took a sealed credential in."""
+        desired = DesiredSlot(
+            slot_id=slot,
+            provider="anthropic",
+            kind=kind,
+            revision=revision,
+            min_revision=0,
+            rotation_id=ROTATION,
+        )
+        return self.add(
+            ConfigRequested(server_id=server_id, owner_id=owner_id, generation=1, slot=desired)
+        )
+
+    def step(
+        self,
+        kind: type[RotationStep],
+        server_id: str,
+        /,
+        *,
+        slot: str = "main",
+        revision: int = 1,
+        **more: object,
+    ) -> Fact:
+        """A server tells of a step of a rotation; *more* is what only this step has."""
+        fields = {
+            "server_id": server_id,
+            "incarnation": 1,
+            "n": self._next(server_id),
+            "slot_id": slot,
+            "revision": revision,
+            "rotation_id": ROTATION,
+            "observed_generation": 1,
+        }
+        return self.add(kind.model_validate(fields | more))
+
+    def promoted(
+        self, server_id: str, *, slot: str = "main", revision: int = 1, verdict: str = "valid"
+    ) -> Fact:
+        """A revision is used from here on."""
+        return self.step(
+            CredentialVerified,
+            server_id,
+            slot=slot,
+            revision=revision,
+            verdict=verdict,
+            promoted=True,
         )
 
     def dismissed(self, owner_id: str, banner_id: str, revision: int) -> Fact:

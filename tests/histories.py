@@ -5,9 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from bus_schemas.events import BannerEvent
+from bus_schemas.events import (
+    BannerEvent,
+    CredentialAborted,
+    CredentialInUse,
+    CredentialRejected,
+    CredentialRetired,
+    CredentialStored,
+    CredentialVerified,
+)
 from bus_schemas.events.health import Transition
-from bus_schemas.fields import Basis, Strength
+from bus_schemas.events.reported import RotationStep
+from bus_schemas.fields import Basis, CredentialKind, Strength
 from platform_handlers.banner.lifecycle import Banner, BannerKey, Cause, announcement
 from platform_handlers.fingerprint.projection import Projection
 from tests.facts import Ledger, fold
@@ -149,6 +158,40 @@ def trust(world: World, dice: Random) -> None:
     what()
 
 
+def rotate(world: World, dice: Random) -> None:
+    """A rotation is asked for, goes on or ends, in any order; slot two holds a sign-in.
+
+    On few servers, so that the steps of one rotation meet.
+    """
+    server_id = dice.choice(SERVERS[:3])
+    owner_id = OWNER_OF[server_id] if dice.random() < 0.9 else "hooli"
+    slot = dice.choice(["one", "one", "one", "two"])
+    revision = dice.choice([1, 1, 2, 2, 3])
+    kind = CredentialKind.API_KEY if slot == "one" else CredentialKind.OAUTH
+    tell = world.ledger
+
+    def ask() -> object:
+        return tell.requested(server_id, owner_id, kind=kind, slot=slot, revision=revision)
+
+    def step(what: type[RotationStep], **more: object) -> Callable[[], object]:
+        return lambda: tell.step(what, server_id, slot=slot, revision=revision, **more)
+
+    told: Callable[[], object] = dice.choice(
+        [
+            *[ask] * 3,
+            *[step(CredentialStored, provider="anthropic")] * 2,
+            *[step(CredentialVerified, verdict="valid", promoted=True)] * 3,
+            step(CredentialVerified, verdict="unknown"),
+            step(CredentialInUse, provider_status=200),
+            step(CredentialRejected, reason="refused_by_provider"),
+            step(CredentialAborted, reason="superseded"),
+            step(CredentialRetired),
+            lambda: tell.needs_key(server_id, slot=slot),
+        ]
+    )
+    told()
+
+
 def dismiss(world: World, dice: Random) -> None:
     """Somebody dismisses a banner, perhaps as it was, perhaps not theirs."""
     if world.told:
@@ -182,5 +225,9 @@ HAPPENINGS = (
     + [renew, tick, end, condition, undo, repeat]
     + [dismiss] * 3
     + [trust] * 2
+    + [rotate] * 4
+)
+ABOUT_ROTATIONS = (
+    [rotate] * 9 + [tick] * 5 + [renew] * 3 + [dismiss] * 2 + [end, trust, repeat, undo]
 )
 ABOUT_MACHINES = [trust] * 8 + [dismiss] * 4 + [undo, end, condition, repeat, observe]

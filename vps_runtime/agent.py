@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+import aiohttp
 import structlog
 
 from bus_schemas.events.health import REPORT_INTERVAL_SECONDS
@@ -20,8 +21,12 @@ from vps_runtime.connection.standing import Standing
 from vps_runtime.connection.tokens import TokenStore
 from vps_runtime.facts.store import Facts
 from vps_runtime.fingerprint.tags import Tags
-from vps_runtime.health.reporter import Reporter
+from vps_runtime.gateway.server import Gateway, GatewayOptions
+from vps_runtime.health.reporter import Reporter, Sources
+from vps_runtime.in_use import InUse, in_use
+from vps_runtime.openclaw.service import KeysByExec, OpenClawOptions, Use
 from vps_runtime.orders.obey import LockOrdered, Orders
+from vps_runtime.resolver.delivery import Delivery
 from vps_runtime.state import StateFolder
 from vps_runtime.unlock.boot import keep_pins, unlock
 from vps_runtime.unlock.evaluator import Evaluator
@@ -42,6 +47,10 @@ class AgentOptions:
 
     health_seconds: float = REPORT_INTERVAL_SECONDS
     """Between two health reports."""
+    gateway: GatewayOptions = field(default_factory=GatewayOptions)
+    """Where the agent's calls are taken."""
+    openclaw: OpenClawOptions = field(default_factory=OpenClawOptions)
+    """The agent that asks for keys, if there is one."""
 
     @property
     def reports_late(self) -> float:
@@ -98,10 +107,14 @@ async def _run(state: StateFolder, options: AgentOptions) -> None:
     settings, identity = state.read_settings(), state.read_identity()
     standing = Standing(state.turned_away)
     link = Link(state.target(), settings.server_id, TokenStore(state), standing=standing)
+    gateway = Gateway(state, options.gateway)
     tell_status("waiting for the platform")
     link.begin()
     try:
         async with asyncio.TaskGroup() as tasks:
+            await gateway.listen()  # from here on it answers, if only that there is no key yet
+            answering = watched("gateway", gateway.run(), within=_STUCK_SECONDS)
+            tasks.create_task(answering, name="gateway")
             keeping = watched("link", link.keep(), within=_STUCK_SECONDS)  # the beat, every second
             tasks.create_task(keeping, name="link")
             await _while_locked(link, state, options)
@@ -116,7 +129,7 @@ async def _run(state: StateFolder, options: AgentOptions) -> None:
             with unlocked.root_key:  # wiped, however this ends
                 server = await UnlockedServer.open(state, unlocked)
                 try:
-                    await _serve(link, server, evaluator, options)
+                    await _serve(link, server, evaluator, options, gateway)
                 finally:
                     await server.facts.close()
     finally:
@@ -133,9 +146,13 @@ async def _while_locked(link: Link, state: StateFolder, options: AgentOptions) -
             return
         _log.warning("locked", server=settings.server_id)
         tell_ready(f"{settings.server_id} is locked by an order")
-        async with asyncio.TaskGroup() as tasks:
+        async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
             reporter = Reporter(link.bus, facts, options.health_seconds)
+            nothing = _nothing_by_exec(state, facts, options, session)
             beside = [
+                tasks.create_task(watched(name, work, within=within), name=name)
+                for name, work, within in nothing.rows()
+            ] + [
                 tasks.create_task(watched(name, work, within=within, needs=link.bus), name=name)
                 for name, work, within in (
                     ("outbox", facts.pump(link.bus), _STUCK_SECONDS),
@@ -156,12 +173,36 @@ async def _while_locked(link: Link, state: StateFolder, options: AgentOptions) -
         await facts.close()
 
 
+def _nothing_by_exec(
+    state: StateFolder, facts: Facts, options: AgentOptions, session: aiohttp.ClientSession
+) -> KeysByExec:
+    """Return who takes back from OpenClaw, by its next reload, every key that it was given."""
+    delivery = Delivery(facts, options.openclaw.grace)
+    door = options.openclaw.door(state, options.gateway.user)
+    use = Use(delivery, lambda _slot: None, lambda: delivery.slots)
+    return KeysByExec(options.openclaw, door, use, session)
+
+
 async def _serve(
-    link: Link, server: UnlockedServer, evaluator: Evaluator, options: AgentOptions
+    link: Link,
+    server: UnlockedServer,
+    evaluator: Evaluator,
+    options: AgentOptions,
+    gateway: Gateway,
+) -> None:
+    async with in_use(server, gateway, lambda: link.bus.connected, options.openclaw) as use:
+        await _work(link, server, evaluator, options, use)
+
+
+async def _work(
+    link: Link, server: UnlockedServer, evaluator: Evaluator, options: AgentOptions, use: InUse
 ) -> None:
     tags = Tags(evaluator, server.credentials, server.facts)
-    announcer = Announcer(server, tags)
+    announcer = Announcer(server, tags, use.rotator.changed)
+    use.rotator.on_moved(announcer.wake)
+    use.refresher.on_refreshed(announcer.wake)
     reconciler = Reconciler(link.bus, server, announcer)
+    use.rotator.on_moved(reconciler.nudge)  # a slot may be without a key now
     pins_changed = asyncio.Event()
 
     def pins_are_new() -> None:
@@ -169,16 +210,15 @@ async def _serve(
         pins_changed.set()
 
     announcer.on_pins_changed(pins_are_new)
-    reporter = Reporter(
-        link.bus,
-        server.facts,
-        options.health_seconds,
-        held=lambda: tuple(server.credentials.current.values()),
-    )
-    orders = Orders(server.state, server.facts, pins_are_new)
+    link.bus.on_ready(use.signs.link_lost)  # it is ready now: each time more is after a loss
+    sources = Sources(server.credentials, use.calls.last, use.signs)
+    reporter = Reporter(link.bus, server.facts, options.health_seconds, sources)
+    orders = Orders(server.state, server.facts, pins_are_new, use.rotator)
     watch = OrderWatch(link.bus, server.settings, orders)
     async with asyncio.TaskGroup() as tasks:
         keeping = keep_pins(server.state, server.settings.server_id, evaluator, pins_changed)
+        for name, work, within in use.rows():  # they go on without the bus
+            tasks.create_task(watched(name, work, within=within), name=name)
         for name, work, within in (
             ("outbox", server.facts.pump(link.bus), _STUCK_SECONDS),
             ("announcer", announcer.run(), _STUCK_SECONDS),

@@ -8,7 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Protocol
+
+_STATUSES = range(100, 600)
+"""Any other is none, and stands for 500 (RFC 9110 section 15)."""
 
 
 class KeyUser(Protocol):
@@ -39,6 +43,12 @@ class Calls:
         self._last: dict[str, Answer] = {}
         self._on_answer: list[Callable[[Answer], None]] = []
         self._on_settled: list[Callable[[], None]] = []
+        self._on_began: list[Callable[[], None]] = []
+        self._on_reach: list[Callable[[str, bool], None]] = []
+
+    def on_began(self, callback: Callable[[], None]) -> None:
+        """Call *callback* at each call of the agent; it must not block."""
+        self._on_began.append(callback)
 
     def on_answer(self, callback: Callable[[Answer], None]) -> None:
         """Call *callback* with the head of each answer; it must not block."""
@@ -48,6 +58,10 @@ class Calls:
         """Call *callback* when no call of some revision waits any more."""
         self._on_settled.append(callback)
 
+    def on_reach(self, callback: Callable[[str, bool], None]) -> None:
+        """Call *callback* with a slot, and whether its provider answered a call at all."""
+        self._on_reach.append(callback)
+
     @property
     def last(self) -> Mapping[str, Answer]:
         """The newest answer of each slot, since the start."""
@@ -56,17 +70,29 @@ class Calls:
     def began(self, slot_id: str, revision: int) -> None:
         """Note a call; in the same step of the loop in which its key was asked for."""
         self._waiting[slot_id, revision] += 1
+        for callback in self._on_began:
+            callback()
 
     def answered(self, slot_id: str, revision: int, status: int) -> None:
         """Note the head of an answer; the call waits no more."""
-        self._last[slot_id] = answer = Answer(slot_id, revision, status, self._clock())
+        status = status if status in _STATUSES else HTTPStatus.INTERNAL_SERVER_ERROR
+        self._last[slot_id] = answer = Answer(slot_id, revision, int(status), self._clock())
         self._settle(slot_id, revision)
+        self.reached(slot_id, answered=True)
         for callback in self._on_answer:
             callback(answer)
 
     def failed(self, slot_id: str, revision: int) -> None:
         """Note that a call ended without an answer."""
         self._settle(slot_id, revision)
+
+    def reached(self, slot_id: str, *, answered: bool) -> None:
+        """Note whether a slot's provider answers, whoever asked it; an outage of ours is no sign.
+
+        After `failed`, that is: only if the provider, and not the caller, broke the call off.
+        """
+        for callback in self._on_reach:
+            callback(slot_id, answered)
 
     def uses_older(self, slot_id: str, revision: int) -> bool:
         """Whether a call with a revision below *revision* waits for the head of its answer."""

@@ -23,6 +23,17 @@ from vps_runtime.doctor import examine, held_words
 from vps_runtime.enrolment.join import join as enrol
 from vps_runtime.enrolment.pins import change_pins, read_pins
 from vps_runtime.exit_codes import exit_code, sentence
+from vps_runtime.gateway.cli import gateway_options
+from vps_runtime.gateway.server import GatewayOptions
+from vps_runtime.openclaw.cli import (
+    openclaw_config_command,
+    openclaw_options,
+    resolve_command,
+    target_of,
+    token_option,
+    url_option,
+)
+from vps_runtime.openclaw.service import OpenClawOptions
 from vps_runtime.recovery.cli import recover, recovery_code
 from vps_runtime.state import StateFolder
 from vps_runtime.state_option import state_option as _state_option
@@ -136,10 +147,15 @@ def trust_rm(folder: Path, fingerprint: str) -> None:
     show_envvar=True,
     help="Seconds between two health reports.",
 )
-def run(folder: Path, health_seconds: float) -> None:
+@gateway_options
+@openclaw_options
+def run(
+    folder: Path, health_seconds: float, gateway: GatewayOptions, openclaw: OpenClawOptions
+) -> None:
     """Run the agent: unlock, take credentials in, tell what is held. SIGTERM ends it."""
     forbid_dumps()
-    ending = asyncio.run(run_until_stopped(StateFolder(folder), AgentOptions(health_seconds)))
+    options = AgentOptions(health_seconds, gateway, openclaw)
+    ending = asyncio.run(run_until_stopped(StateFolder(folder), options))
     if ending is Ending.LOCKED:
         _start_over()
 
@@ -166,7 +182,7 @@ def fingerprint(folder: Path) -> None:
 @_state_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(folder: Path, *, as_json: bool) -> None:
-    """Show which credentials are held: slot, provider, kind, revision. Never a secret."""
+    """Show what is held: slot, provider, kind, the revision in use, others. Never a secret."""
     found = asyncio.run(read_status(StateFolder(folder)))
     if as_json:
         click.echo(json.dumps(found.as_json()))
@@ -183,22 +199,32 @@ def status(folder: Path, *, as_json: bool) -> None:
         click.echo("locked by a signed order: nothing is open, and no credential can be used")
     for slot in found.slots:
         mark = "  stopped" if slot.slot_id in found.stopped else ""
-        click.echo(f"{slot.slot_id}  {slot.provider}  {slot.kind}  revision {slot.revision}{mark}")
+        click.echo(f"{slot.words}{mark}")
     if not found.slots:
         click.echo("no credential is held")
 
 
 @cli.command()
 @_state_option
+@url_option
+@token_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def doctor(folder: Path, *, as_json: bool) -> None:
-    """Check the link, certificates, unlock state, pins, clock and slots; exit 1 if one is bad."""
-    findings = asyncio.run(examine(StateFolder(folder)))
+def doctor(
+    folder: Path, openclaw_url: str | None, openclaw_token_file: Path | None, *, as_json: bool
+) -> None:
+    """Check the link, certificates, unlock state, pins, clock and slots; exit 1 if one is bad.
+
+    And OpenClaw, if told where it is.
+    """
+    state, openclaw = StateFolder(folder), target_of(openclaw_url, openclaw_token_file)
+    findings = asyncio.run(examine(state, openclaw=openclaw))
     click.echo(report(findings, as_json=as_json))
     if not well(findings):
         raise SystemExit(ExitCode.NEGATIVE)
 
 
+cli.add_command(openclaw_config_command)
+cli.add_command(resolve_command)
 cli.add_command(recovery_code)
 cli.add_command(recover)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bus_schemas.authorities import read_authorities
 from bus_schemas.errors import ByokError, Refused
+from bus_schemas.events.health import Validity
 from bus_schemas.fields import at_utc
 from bus_schemas.finding import Finding, Grade, clock_finding
 from bus_schemas.transport.presented import presented_certificate
@@ -27,9 +28,12 @@ from vps_runtime.connection.rules import read_claims
 from vps_runtime.connection.tokens import TokenStore
 from vps_runtime.enrolment.pins import read_pins
 from vps_runtime.exit_codes import sentence
+from vps_runtime.gateway.examine import gateway_finding
 from vps_runtime.memory import memory_findings, read_host
+from vps_runtime.openclaw.examine import openclaw_findings
+from vps_runtime.openclaw.link import Target
 from vps_runtime.state import StateFolder
-from vps_runtime.status import Held, Status, read_status
+from vps_runtime.status import Held, SlotStatus, Status, read_status
 from vps_runtime.unlock.refusal import last_refusal
 from vps_runtime.vault.root_file import read_root_file
 
@@ -48,8 +52,12 @@ class _Link:
     turned_away: bool = False
 
 
-async def examine(state: StateFolder, *, now: Clock = time.time) -> list[Finding]:
+async def examine(
+    state: StateFolder, *, now: Clock = time.time, openclaw: Target | None = None
+) -> list[Finding]:
     """Return all findings, worst or not; *now* is this machine's clock, in Unix seconds.
+
+    Of *openclaw*, too, if one is named.
 
     Raises NotEnrolled.
     """
@@ -69,7 +77,9 @@ async def examine(state: StateFolder, *, now: Clock = time.time) -> list[Finding
         _unlock(state),
         _pins(state),
         *memory_findings(await asyncio.to_thread(read_host, state.lock_file), locked=locked),
+        await gateway_finding(state),
         *slots,
+        *(await openclaw_findings(state, openclaw) if openclaw else ()),
     ]
 
 
@@ -170,10 +180,7 @@ def _pins(state: StateFolder) -> Finding:
 
 def slot_findings(status: Status, *, turned_away: bool = False) -> Sequence[Finding]:
     """Judge what is held, refused and waiting. No order reaches who is *turned_away*."""
-    findings = [
-        Finding(Grade.OK, "slot", f"{note.slot_id} holds revision {note.revision}")
-        for note in status.slots
-    ]
+    findings = [_slot(slot) for slot in status.slots]
     if not findings:
         findings.append(Finding(Grade.WARN, "slot", "no credential is held; `byok key set` one"))
     if status.locked:
@@ -193,10 +200,17 @@ def slot_findings(status: Status, *, turned_away: bool = False) -> Sequence[Find
     return findings
 
 
+def _slot(slot: SlotStatus) -> Finding:
+    if slot.current is None:
+        return Finding(Grade.WARN, "slot", slot.words)
+    bad = slot.validity is Validity.INVALID
+    return Finding(Grade.BAD if bad else Grade.OK, "slot", slot.words)
+
+
 def _refused(status: Status, slot: str, reason: str) -> Finding:
     """Judge a refused sealing: anybody with the owner's API token can send one that must be."""
-    held = next((note.revision for note in status.slots if note.slot_id == slot), None)
-    now = "no credential is held" if held is None else f"revision {held} stays in use"
+    held = next((one.current for one in status.slots if one.slot_id == slot), None)
+    now = "no credential is in use" if held is None else f"revision {held} stays in use"
     again = f"if it was yours, send it again with `byok key set {status.server_id} {slot}`"
     detail = f"{slot}: the newest sealing was refused ({reason}), {now}; {again}"
     return Finding(Grade.BAD if held is None else Grade.WARN, "slot", detail)

@@ -5,13 +5,22 @@ signed orders at once: a revision that they take out of use is not given out aga
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from bus_schemas.errors import Refused
 from bus_schemas.fields import CredentialKind
 from vps_runtime.unlocked import UnlockedServer
 from vps_runtime.vault.credentials import Held
+
+FRESH_SECONDS: Final = 25.0
+"""How long a caller waits for the refresh of a sign-in."""
+
+_ENDS_SOON = 5.0
+"""An access token that ends sooner may be over by the time it arrives, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +43,14 @@ class KeyInUse:
 class Keyring:
     """The opened credentials of one unlocked server."""
 
-    def __init__(self, server: UnlockedServer) -> None:
+    def __init__(self, server: UnlockedServer, clock: Callable[[], float] = time.time) -> None:
+        """*clock* gives Unix seconds."""
         self._server = server
         self._opened: dict[tuple[str, int], KeyInUse] = {}
         self._opening = asyncio.Lock()
         self._on_changed: list[Callable[[], None]] = []
+        self._refresh: Callable[[Held], Awaitable[object]] | None = None
+        self._clock = clock
 
     def on_changed(self, callback: Callable[[], None]) -> None:
         """Call *callback* after each change of what may be used."""
@@ -46,8 +58,34 @@ class Keyring:
 
     def current(self, slot_id: str) -> KeyInUse | None:
         """Return what may be used for *slot_id* at this moment; None if nothing may."""
-        held = self._server.usable.get(slot_id)
+        held = self._server.usable_in(slot_id)
         return self._opened.get((held.slot_id, held.revision)) if held else None
+
+    def refresh_by(self, refresh: Callable[[Held], Awaitable[object]]) -> None:
+        """Have *refresh* renew a sign-in whose access token is over; it opens what it brings."""
+        self._refresh = refresh
+
+    async def fresh(self, slot_id: str, refused: KeyInUse | None = None) -> KeyInUse | None:
+        """Return what may be sent for *slot_id*; an access token that is over is renewed first.
+
+        It is never one that is over, nor the one that the provider has *refused*; None if there is
+        no other within `FRESH_SECONDS`. Whoever notes the call does so in the step in which this
+        returns: nothing comes between.
+        """
+        key = self.current(slot_id)
+        if key is None or not self._is_unfit(key, refused):
+            return key
+        held = self._server.usable_in(slot_id)
+        if held is not None and self._refresh is not None and key.kind is CredentialKind.OAUTH:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FRESH_SECONDS):
+                    await self._refresh(held)
+            key = self.current(slot_id)
+        return None if key is None or self._is_unfit(key, refused) else key
+
+    def _is_unfit(self, key: KeyInUse, refused: KeyInUse | None) -> bool:
+        over = key.expires_at is not None and key.expires_at <= self._clock() + _ENDS_SOON
+        return over or (refused is not None and key.secret == refused.secret)
 
     async def open(self, held: Held) -> None:
         """Have *held* ready before it comes into use; again, after its record has changed.

@@ -144,6 +144,26 @@ class StateFolder:
         return self.root / "outbox.db"
 
     @property
+    def agent_token(self) -> Path:
+        """What the server's agent shows the gateway as its API key."""
+        return self.root / "agent.token"
+
+    @property
+    def gateway_url(self) -> Path:
+        """Where the gateway listens: `http://127.0.0.1:port`."""
+        return self.root / "gateway.url"
+
+    @property
+    def gateway_socket(self) -> Path:
+        """The gateway's Unix socket, unless it is told to be elsewhere."""
+        return self.root / "gateway.sock"
+
+    @property
+    def resolver_socket(self) -> Path:
+        """Where an agent that holds its keys itself asks for them, unless told elsewhere."""
+        return self.root / "resolver.sock"
+
+    @property
     def lock_note(self) -> Path:
         """There while an order locks this server and the disk is too full for the outbox."""
         return self.root / "locked"

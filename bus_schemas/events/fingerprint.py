@@ -67,4 +67,4 @@ class FingerprintRenewed(ServerFact):
     since: ClassVar[date] = date(2026, 11, 23)
 
     held: Annotated[tuple[HeldRevision, ...], Field(max_length=2 * MAX_SLOTS)]
-    """At most two revisions of each slot."""
+    """All of them; if they were too many, without those that are used no more."""

@@ -36,7 +36,7 @@ class Validity(StrEnum):
 
 
 class Presence(StrEnum):
-    """Whether something answers; it changes only after more than one sign of it."""
+    """Whether something answers; it goes from up to down, or back, only after several signs."""
 
     UP = "up"
     DOWN = "down"

@@ -40,6 +40,7 @@ from bus_schemas.transport.target import (
     explained,
     tls_context,
 )
+from bus_schemas.transport.wake import woken
 
 _log = structlog.get_logger(__name__)
 
@@ -299,9 +300,7 @@ class Bus:
                 self._say("bus_rebuild", str(error))
                 # The same token will be refused the next time, too; a new one comes by `renew`.
                 pause = (refused if isinstance(error, TokenRefused) else back_off).pause()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._hurry.wait()
+                await woken(self._hurry, pause)
 
     def _say(self, event: str, trouble: str) -> None:
         """Log *trouble*, once: an outage of a night is one line, not thousands."""

@@ -18,6 +18,7 @@ from bus_schemas.streams import Stream
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.jetstream import SEQUENCE, StoredMessage, read_batch
 from bus_schemas.transport.target import BusUnavailable
+from bus_schemas.transport.wake import woken
 
 _log = structlog.get_logger(__name__)
 
@@ -111,9 +112,7 @@ class _Nudge:
 
     async def wait(self) -> None:
         """Wait until it rings, or a few seconds."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_ANYWAY_SECONDS):
-                await self._rang.wait()
+        await woken(self._rang, _LOOK_ANYWAY_SECONDS)
 
     async def stop(self) -> None:
         """Forget what was armed."""

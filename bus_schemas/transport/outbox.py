@@ -17,6 +17,7 @@ from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.database import StorageFull, fetch_one, transaction
 from bus_schemas.transport.jetstream import Later, StreamError, Unusable, store_raw
 from bus_schemas.transport.target import BusUnavailable
+from bus_schemas.transport.wake import woken
 
 _log = structlog.get_logger(__name__)
 
@@ -99,9 +100,7 @@ class OutboxPump:
                 await asyncio.sleep(pause)
                 continue
             self._empty.set()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_ANYWAY_SECONDS):
-                    await self._wake.wait()
+            await woken(self._wake, _LOOK_ANYWAY_SECONDS)
 
     async def _send_batch(self) -> bool:
         query = "SELECT position, subject, event_id, body FROM outbox ORDER BY position LIMIT ?"

@@ -9,13 +9,14 @@ A task that needs the bus is excused while the bus is away: waiting is its work 
 would cost a server its unlocked vault just when it cannot be unlocked anew.
 """
 
+import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import structlog
 
@@ -25,6 +26,15 @@ _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
 _PINGS_A_PERIOD = 4
+
+
+class Work(NamedTuple):
+    """An essential task that goes on for ever."""
+
+    name: str
+    work: Coroutine[Any, Any, None]
+    within: float
+    """Seconds in which it takes a step at least."""
 
 
 class Connection(Protocol):
@@ -127,6 +137,16 @@ def watched(
     if pulse is None:
         return work
     return _drive(pulse, _Task(name, within, needs, ends), work)
+
+
+def begin(
+    tasks: asyncio.TaskGroup, works: Iterable[Work], needs: Connection | None = None
+) -> list[asyncio.Task[None]]:
+    """Start *works* in *tasks*, each `watched` and under its name; return what was started."""
+    return [
+        tasks.create_task(watched(name, work, within=within, needs=needs), name=name)
+        for name, work, within in works
+    ]
 
 
 def tell_ready(status: str) -> None:

@@ -4,8 +4,6 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-import nats.errors
-
 from bus_schemas.errors import ByokError
 
 
@@ -57,6 +55,6 @@ def explained(error: BaseException, target: BusTarget) -> ByokError:
     if "authorization" in text or "authentication" in text or "nonce" in text:
         what = "it is expired, revoked or not of this system"
         return TokenRefused(f"{url} refused our token: {what}")
-    if isinstance(error, TimeoutError | nats.errors.TimeoutError):
+    if isinstance(error, TimeoutError):
         return BusUnavailable(f"{url} did not complete a TLS handshake in time")
     return BusUnavailable(f"{url} cannot be reached: {str(error)[:200] or type(error).__name__}")

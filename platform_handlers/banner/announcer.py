@@ -5,7 +5,6 @@ the subject's last message tells whether the other handler has said it already.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +28,7 @@ from bus_schemas.transport.jetstream import (
     store_raw,
 )
 from bus_schemas.transport.target import BusUnavailable
+from bus_schemas.transport.wake import woken
 
 _log = structlog.get_logger(__name__)
 
@@ -101,9 +101,7 @@ class Announcer:
                 _log.warning("announcer_waits", error=str(error))
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_ANYWAY_SECONDS):
-                    await self._wake.wait()
+            await woken(self._wake, _LOOK_ANYWAY_SECONDS)
 
     async def _queued(self) -> list[_Announcement]:
         query = "SELECT * FROM announcements ORDER BY position LIMIT ?"

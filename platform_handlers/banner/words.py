@@ -44,6 +44,7 @@ _OFTEN: Final[Mapping[int, str]] = {
     1000: "at least 1000 times",
 }
 _KEYS_NAMED = 8
+_FIRST_NOTICE_DAYS = 83
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,31 @@ def _oauth_reuse(banner: BannerEvent) -> Words:
     )
 
 
+_ENDED: Final[Mapping[str, str]] = {
+    "invalid_grant": "somebody else used it, or it was taken back. A refresh token is good for one "
+    "use, so whoever renews a copied sign-in signs all the others out, and often themselves.",
+    "refresh_answer_lost": "the answer to a renewal got lost on its way to this server, or "
+    "somebody else used it at that time. A refresh token is good for one use only.",
+    "refresh_token_spent": "the same sign-in is, or was, in another slot of this server, which has "
+    "renewed it since. A refresh token is good for one use only.",
+}
+"""Why a sign-in is over (RFC 6749 section 5.2), by the server's reason."""
+
+
+def _sign_in_ended(banner: BannerEvent, why: str) -> Words:
+    return Words(
+        f"The sign-in on {banner.server_id} has ended",
+        f"The provider no longer takes the sign-in in {_place(banner)}: {why}",
+        "Sign in separately for this server and put that in with `byok key set`. If nobody of "
+        "yours has a copy, treat it as stolen: end it at the provider first."
+        if banner.reason == "invalid_grant"
+        else "Sign in anew, for this slot alone, and put that in with `byok key set`.",
+    )
+
+
 def _key_rejected(banner: BannerEvent) -> Words:
+    if why := _ENDED.get(banner.reason or ""):
+        return _sign_in_ended(banner, why)
     return Words(
         f"The provider refuses the key on {banner.server_id}",
         f"The credential in {_place(banner)} was in use and the provider now turns it down: "
@@ -140,21 +165,43 @@ def _key_rejected(banner: BannerEvent) -> Words:
 
 
 def _rotation_stuck(banner: BannerEvent) -> Words:
+    server, note, at = banner.server_id, banner.rotation, f"{banner.server_id} {banner.slot_id}"
+    title = f"A rotation on {server} does not finish"
+    if note is not None and note.waits_for == "server":
+        return Words(
+            title,
+            f"Revision {note.revision} for {_place(banner)} was sent at least 15 minutes ago, and "
+            f"{server} has not taken it: it may be off, locked, or cut off from the network. "
+            "Whatever was in use before goes on.",
+            "Do not revoke the old credential yet. Look whether the server runs: `byok-vps doctor` "
+            "on its console says what is wrong. What was sent is kept for a day; after that send "
+            f"it again with `byok key set {at}`.",
+        )
+    which = f"Revision {note.revision}" if note else "A new credential"
     return Words(
-        f"A rotation on {banner.server_id} does not finish",
-        f"A new credential for {_place(banner)} is waiting and the old one is still in use.",
-        "Do not revoke the old credential yet. Check the new one at the provider and send it again "
-        "with `byok key set`.",
+        title,
+        f"{which} for {_place(banner)} is stored, but the provider has not said that it is good. "
+        "Until then it is not used, and whatever was in use before goes on.",
+        f"Do not revoke the old credential yet. `byok key verify {at}` asks the provider again, "
+        f"and with `--force` uses the new one untested; `byok key abort {at}` gives it up.",
     )
 
 
 def _rotation_due(banner: BannerEvent) -> Words:
+    server, note = banner.server_id, banner.rotation
+    at = f"{server} {banner.slot_id}"
+    soon = note is not None and note.age_days == _FIRST_NOTICE_DAYS
+    age = f"at least {note.age_days}" if note and note.age_days else "about 90"
+    which = f" (revision {note.revision})" if note else ""
     return Words(
-        f"Time to renew the key on {banner.server_id}",
-        f"The credential in {_place(banner)} has been in use for about 90 days. "
+        f"The key on {server} is soon due to be renewed"
+        if soon
+        else f"Time to renew the key on {server}",
+        f"The API key in {_place(banner)}{which} was put in {age} days ago. "
+        f"{'Keys are best renewed every 90 days. ' if soon else ''}"
         "Nothing stops working; this is only a reminder.",
-        "Make a new credential at the provider, put it in with `byok key set`, and revoke the old "
-        "one once the new one is in use.",
+        f"Make a new key at the provider, put it in with `byok key set {at}`, and revoke the old "
+        f"one once `byok key status {at}` says that it may be revoked.",
     )
 
 

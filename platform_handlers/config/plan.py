@@ -44,7 +44,8 @@ def plan(situation: Situation, envelope: SealedEnvelope, base_revision: int) -> 
 
     *base_revision* is the newest revision that the sealer knew of, 0 for a new slot. Raises
     Refused: `not_your_server`, `bad_signature`, `unknown_provider`, `kind_not_offered`,
-    `expired`, `stale_base_revision`, `revision_not_newer`, `revision_too_far`, `too_many_slots`.
+    `expired`, `stale_base_revision`, `revision_not_newer`, `revision_too_far`, `too_many_slots`,
+    `revision_retired`.
     """
     if envelope.owner_id != situation.server_owner:
         raise Refused("not_your_server", f"{envelope.server_id} is not {envelope.owner_id}'s")
@@ -55,6 +56,9 @@ def plan(situation: Situation, envelope: SealedEnvelope, base_revision: int) -> 
         and slot is not None
         and (slot.rotation_id, slot.revision) == (envelope.envelope_id, envelope.revision)
     ):
+        if slot.revision < slot.min_revision:  # told again, it would wait for ever
+            detail = f"revision {slot.revision} of slot {slot.slot_id} was retired; seal anew"
+            raise Refused("revision_retired", detail)
         return situation.current  # the answer to this very request got lost
     _check_provider(situation, envelope)
     if envelope.not_after <= situation.now:

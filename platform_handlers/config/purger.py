@@ -1,4 +1,4 @@
-"""Takes sealed credentials off the bus once their server has stored them."""
+"""Takes sealed credentials off the bus: those that are stored, and those that are retired."""
 
 from bus_schemas.codec import decode
 from bus_schemas.errors import ContractError
@@ -13,11 +13,15 @@ async def purge_stored(bus: Bus, store: ConfigStore) -> None:
     """Purge everything that waits for it. Raises BusUnavailable, StreamError; then ask again."""
     while waiting := await store.purges():
         for purge in waiting:
-            await _purge(bus, purge)
+            await purge_sealed(bus, purge)
             await store.purged(purge)
 
 
-async def _purge(bus: Bus, purge: Purge) -> None:
+async def purge_sealed(bus: Bus, purge: Purge) -> None:
+    """Purge one sealed message, unless a newer one has taken its place.
+
+    Raises BusUnavailable, StreamError; then ask again.
+    """
     ids = {"server_id": purge.server_id, "slot_id": purge.slot_id}
     subject = CredentialSealed.template.fill(ids)
     last = await read_last(bus, CONFIG.name, subject)

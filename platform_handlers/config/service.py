@@ -1,7 +1,6 @@
 """The config handler as a running thing: writer, view, ledger reader, outbox and purger."""
 
 import asyncio
-import contextlib
 from typing import Self
 
 import structlog
@@ -15,10 +14,12 @@ from bus_schemas.transport.ledger import Batch, LedgerReader, Position
 from bus_schemas.transport.outbox import OutboxPump
 from bus_schemas.transport.pulse import watched
 from bus_schemas.transport.target import BusTarget, BusUnavailable
+from bus_schemas.transport.wake import woken
 from platform_handlers.authority.installation import Installation
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.config.orders.writer import OrderWriter
 from platform_handlers.config.purger import purge_stored
+from platform_handlers.config.reports import LastReports
 from platform_handlers.config.store import FILE_NAME, ConfigStore
 from platform_handlers.config.view import ConfigView
 from platform_handlers.config.writer import ConfigWriter, ServerOwners
@@ -45,7 +46,7 @@ class ConfigHandler:
         self._folded = asyncio.Event()
         self.writer = ConfigWriter(bus, owners)
         self.orders = OrderWriter(bus, store, platform_key)
-        self.view = ConfigView(store, self.writer)
+        self.view = ConfigView(store, self.writer, LastReports(bus))
         self.reader = LedgerReader(bus, LEDGER, "config", self)
 
     @classmethod
@@ -95,6 +96,4 @@ class ConfigHandler:
                 _log.warning("purge_waits", error=str(error))
                 await asyncio.sleep(_PURGE_AGAIN_SECONDS)
             else:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_ANYWAY_SECONDS):
-                        await self._folded.wait()
+                await woken(self._folded, _LOOK_ANYWAY_SECONDS)

@@ -124,6 +124,17 @@ class ConfigStore:
         body = await self._announced(server_id, "pins")
         return tuple(json.loads(body)) if body else None
 
+    async def rotations(self, server_id: str, slot_id: str) -> Progress:
+        """Return the newest rotations of one slot; none of a slot that nothing was told of."""
+        found = await self._load_slots([(server_id, slot_id)])
+        return found.get((server_id, slot_id), Progress())
+
+    async def former_start(self, server_id: str) -> int:
+        """Return the last start of the machine that was there before; 0 for none."""
+        query = "SELECT former FROM starts WHERE server_id = ?"
+        row = await fetch_one(self.database, query, (server_id,))
+        return int(row[0]) if row else 0
+
     async def purges(self) -> list[Purge]:
         """Return what waits to be purged."""
         rows = await fetch_all(self.database, "SELECT * FROM purges LIMIT 256")

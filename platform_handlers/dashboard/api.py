@@ -11,7 +11,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from bus_schemas.api import Accepted, Dismissal, SealedSubmission, ServerList, ServerView
+from bus_schemas.api import (
+    Accepted,
+    Dismissal,
+    SealedSubmission,
+    ServerList,
+    ServerView,
+    SlotView,
+)
 from bus_schemas.approval import Approval, ApprovalReply
 from bus_schemas.errors import Refused
 from bus_schemas.events import DismissalRequested, DismissalUndone
@@ -61,13 +68,17 @@ class Desk:
     async def server_view(self, server: KnownServer) -> ServerView:
         """Return *server* with its keys and slots."""
         key, shelf = server.identity_key, self.neighbours.shelf
+        standing = await shelf.standing(server.server_id)
         return ServerView(
             server_id=server.server_id,
             active=server.active,
             identity_key=key,
             fingerprint=server_fingerprint(server.server_id, key) if key else None,
             sealing_key=await shelf.sealing_key(server.server_id),
-            slots=tuple(await shelf.slots_of(server.server_id)),
+            slots=tuple(standing.slots),
+            locked=standing.locked,
+            reported_at=standing.reported_at,
+            health=standing.health,
         )
 
     async def server_views(self, owner_id: str) -> ServerList:
@@ -87,6 +98,7 @@ def routes(desk: Desk) -> list[Route]:
         ("GET", server, _server),
         ("GET", slot, _slot),
         ("POST", slot, _take_sealed),
+        ("GET", slot + "/history", _history),
         ("GET", server + "/orders", _orders),
         ("POST", server + "/orders", _take_order),
         ("POST", server + "/approval", _approve),
@@ -117,12 +129,21 @@ async def _server(desk: Desk, request: Request, caller: Caller) -> Response:
 
 async def _slot(desk: Desk, request: Request, caller: Caller) -> Response:
     server = await _own_server(desk, request, caller)
-    slot_id = request.path_params["slot_id"]
-    for slot in await desk.neighbours.shelf.slots_of(server.server_id):
+    return _json(await _slot_of(desk, server.server_id, request.path_params["slot_id"]))
+
+
+async def _history(desk: Desk, request: Request, caller: Caller) -> Response:
+    server = await _own_server(desk, request, caller)
+    slot = await _slot_of(desk, server.server_id, request.path_params["slot_id"])
+    return _json(await desk.neighbours.shelf.history(server.server_id, slot.slot_id))
+
+
+async def _slot_of(desk: Desk, server_id: str, slot_id: str) -> SlotView:
+    for slot in (await desk.neighbours.shelf.standing(server_id)).slots:
         if slot.slot_id == slot_id:
-            return _json(slot)
-    remedy = f"`byok key set {server.server_id} SLOT` makes one."
-    raise not_found("slot", f"{slot_id} on {server.server_id}", remedy)
+            return slot
+    remedy = f"`byok key set {server_id} SLOT` makes one."
+    raise not_found("slot", f"{slot_id} on {server_id}", remedy)
 
 
 async def _take_sealed(desk: Desk, request: Request, caller: Caller) -> Response:

@@ -33,7 +33,8 @@ from platform_handlers.dashboard.shown import (
     counts_of,
     in_list,
     provider_name,
-    step_words,
+    receipt_words,
+    slot_words,
 )
 
 _SESSION_SECONDS = 12 * 3600
@@ -59,7 +60,8 @@ class Page:
             commands=commands_marked,
             in_fours=in_fours,
             provider_name=provider_name,
-            step_words=step_words,
+            receipt_words=receipt_words,
+            slot_words=slot_words,
         )
 
     def routes(self) -> list[Route | Mount]:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
-from bus_schemas.api import OrderList, SlotView
+from bus_schemas.api import OrderList, ServerHealth, SlotHistory, SlotView
 from bus_schemas.approval import Approval
 from bus_schemas.event import Event
 from bus_schemas.events import ConfigDesired
@@ -72,6 +73,30 @@ class Inbox(Protocol):
         ...
 
 
+class Standing(Protocol):
+    """How a server and its slots stand."""
+
+    @property
+    def slots(self) -> Sequence[SlotView]:
+        """The slots, by id."""
+        ...
+
+    @property
+    def locked(self) -> bool | None:
+        """True while a signed order keeps the server locked, by its last report."""
+        ...
+
+    @property
+    def reported_at(self) -> datetime | None:
+        """When that report came; None for none within a day."""
+        ...
+
+    @property
+    def health(self) -> ServerHealth | None:
+        """What it says of the server as a whole."""
+        ...
+
+
 class Shelf(Protocol):
     """What servers have told of their slots."""
 
@@ -79,8 +104,12 @@ class Shelf(Protocol):
         """Return the newest key the server has announced."""
         ...
 
-    async def slots_of(self, server_id: str) -> Sequence[SlotView]:
-        """Return the server's slots, by id. Raises BusUnavailable."""
+    async def standing(self, server_id: str) -> Standing:
+        """Return how the server and its slots stand. Raises BusUnavailable."""
+        ...
+
+    async def history(self, server_id: str, slot_id: str) -> SlotHistory:
+        """Return the slot's newest rotations; none of a slot that nothing was told of."""
         ...
 
 

@@ -4,15 +4,17 @@ Pure.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from markupsafe import Markup
 
-from bus_schemas.api import BannerView, SlotStep, SlotView
+from bus_schemas.api import BannerView, SlotView
 from bus_schemas.events.banner import BannerCode, BannerState, Severity
+from bus_schemas.events.health import Receipt, Validity
 from bus_schemas.providers import load_providers
 from platform_handlers.banner.words import SEVERITY_WORDS
+from platform_handlers.owner.rules import Claim, Phase, claim, course, slot_course
 from platform_handlers.owner.words import reason_in_words
 
 HISTORY = 12
@@ -31,6 +33,11 @@ _LISTS: Final[dict[BannerState, ListName]] = {
 }
 
 _SHARED: Final = frozenset({BannerCode.API_KEY_REUSE, BannerCode.OAUTH_REUSE})
+_COMES_BACK: Final[dict[BannerCode, str]] = {
+    **dict.fromkeys(_SHARED, "It comes back if anyone new joins."),
+    BannerCode.ROTATION_STUCK: "It comes back if another one does not finish.",
+    BannerCode.ROTATION_DUE: "It comes back at 90 days, then for the next key.",
+}
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,7 @@ class Shown:
     @property
     def comes_back(self) -> str:
         """When a dismissed one is open again."""
-        anew = "anyone new joins" if self.banner.code in _SHARED else "it happens again"
-        return f"It comes back if {anew}."
+        return _COMES_BACK.get(self.banner.code, "It comes back if it happens again.")
 
     @property
     def reason(self) -> str:
@@ -126,25 +132,61 @@ class StepWords:
     more: str = ""
 
 
-_STEPS: Final[dict[SlotStep, StepWords]] = {
-    SlotStep.SENT: StepWords("On its way", "going", "The server has not taken it yet."),
-    SlotStep.STORED: StepWords("Stored", "going"),
-    SlotStep.REJECTED: StepWords("Refused", "bad"),
-    SlotStep.VERIFIED: StepWords("Tested", "going"),
-    SlotStep.IN_USE: StepWords("In use", "good"),
-    SlotStep.DRAINED: StepWords("In use", "good", "The old credential may be revoked now."),
-    SlotStep.RETIRED: StepWords("Retired", "going"),
-    SlotStep.ABORTED: StepWords("Given up", "bad", "The credential before it goes on."),
-    SlotStep.NEEDS_KEY: StepWords("Needs a key", "bad"),
+_PHASES: Final[dict[Phase, StepWords]] = {
+    Phase.SENT: StepWords("On its way", "going", "The server has not taken it yet."),
+    Phase.PENDING: StepWords("Stored", "going"),
+    Phase.CURRENT: StepWords("Tested", "going", "No call has been answered with it yet."),
+    Phase.REFUSED: StepWords("Refused", "bad"),
+    Phase.ABORTED: StepWords("Given up", "bad", "The credential before it goes on."),
+    Phase.RETIRED: StepWords("Retired", "going"),
+    Phase.LOST: StepWords("Needs a key", "bad"),
 }
+_IN_USE: Final = StepWords("In use", "good")
+
+
+_LOCKED: Final = StepWords("Locked", "bad", "An order keeps the server from using it.")
+_STOPPED: Final = StepWords("Stopped", "bad", "An order keeps the agent from using it.")
+_REFUSED: Final = StepWords("Refused", "bad", "The provider no longer takes it.")
+
+
+def slot_words(slot: SlotView, locked: bool | None = None) -> StepWords:  # noqa: FBT001 (a filter)
+    """Return how *slot* stands, on a server that is *locked* or not, by its last report.
+
+    Green would be wrong of a credential that was in use once and may not be used now.
+    """
+    if locked:
+        return _LOCKED
+    if slot.stopped:
+        return _STOPPED
+    said = step_words(slot)
+    newest = slot.latest.revision
+    if said.tone == "good" and slot.in_use == newest and slot.validity is Validity.INVALID:
+        return _REFUSED
+    if said.tone == "going" and not said.more and slot.in_use and slot.in_use < newest:
+        return replace(said, more=f"Revision {slot.in_use} stays in use until this one is taken.")
+    return said
+
+
+def receipt_words(receipt: Receipt) -> str:
+    """Return which call the provider answered last, and with which credential it was made."""
+    tag = f" ({receipt.short_tag})" if receipt.short_tag else ""
+    at = f"{receipt.at.day} {receipt.at:%b %Y, %H:%M} UTC"
+    return (
+        f"Last answered call: {at}, status {receipt.provider_status}, with revision "
+        f"{receipt.revision}{tag}."
+    )
 
 
 def step_words(slot: SlotView) -> StepWords:
-    """Return how *slot* stands."""
-    said = _STEPS[slot.latest.step]
-    if slot.latest.reason is None or slot.latest.step is SlotStep.VERIFIED:
-        return said
-    return StepWords(said.label, said.tone, reason_in_words(slot.latest.reason))
+    """Return how far the newest credential of *slot* has come.
+
+    `drained` alone is not green: without traffic it comes before the first call.
+    """
+    found = course(slot.steps)
+    said = _IN_USE if found.phase is Phase.CURRENT and found.answered else _PHASES[found.phase]
+    if found.drained and claim(slot_course(slot)) is Claim.MAY_BE_REVOKED:
+        return replace(said, more=f"{said.more} The old credential may be revoked now.".lstrip())
+    return replace(said, more=reason_in_words(found.reason)) if found.reason else said
 
 
 def provider_name(provider_id: str) -> str:

@@ -23,7 +23,9 @@ from platform_handlers.until_stopped import until_stopped
 @click.command()
 @click.option("--once", is_flag=True, help="End when the story is told, instead of going on.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
-@click.option("--key", "provider", metavar="PROVIDER", help="Ask for a real key and use that one.")
+@click.option(
+    "--key", "provider", metavar="PROVIDER", help="Ask for a key and use that one; it stays here."
+)
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
@@ -75,6 +77,7 @@ async def _tell(
     screen.banners(before)
     screen.chapter("acme rotates the key on acme-2")
     await story.rotate(key)
+    await story.call(key.provider)
     after = await story.banners_when(key_cleared)
     screen.banners(after)
     screen.chapter("The same from the ledger")

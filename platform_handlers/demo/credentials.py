@@ -12,8 +12,10 @@ REFRESH_TOKEN = f"sk-ant-ort01-{_FILLER}refresh-token-of-one-login-used-twice-00
 ALL = (API_KEY, NEXT_API_KEY, ACCESS_TOKEN, REFRESH_TOKEN)
 
 
-def sign_in() -> str:
+def sign_in(provider_url: str) -> str:
     """Return the JSON of one OAuth sign-in, as `byok key set --kind oauth` reads it.
+
+    Its token endpoint is at *provider_url*; without an end it is never refreshed of itself.
 
     Its account is an email address, which is guessable: it matches nothing across owners, so the
     amber banner comes from the grant alone.
@@ -22,7 +24,7 @@ def sign_in() -> str:
         {
             "access_token": ACCESS_TOKEN,
             "refresh_token": REFRESH_TOKEN,
-            "token_endpoint": "https://console.anthropic.com/v1/oauth/token",
+            "token_endpoint": f"{provider_url}/oauth/token",
             "client_id": "byok-demo",
             "issuer": "https://console.anthropic.com",
             "account": "ann@example.com",

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bus_schemas.api import sign_in_link
+from bus_schemas.api import SlotStep, sign_in_link
 from bus_schemas.flows import Role
+from bus_schemas.providers import load_providers
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.target import BusTarget
 from platform_handlers.authority.initialise import InitPlan, initialise
@@ -30,6 +31,8 @@ from platform_handlers.subscriber.durable import Subscriber, add_subscriber
 OWNERS = {"acme": ("acme-1", "acme-2"), "globex": ("globex-1",)}
 _SECONDS = 30.0
 _HEALTH_SECONDS = "5"
+_KEY_SECONDS = "45"
+_MADE_UP_PROVIDER = "platform_handlers.demo.provider"
 
 Step = Callable[[str], None]
 """Told in words what has just been done."""
@@ -50,6 +53,8 @@ class Story:
     stage: Stage
     told: Step
     watch: Watch = field(default_factory=Watch)
+    provider_url: str = field(default_factory=lambda: f"http://127.0.0.1:{free_port()}")
+    """Of the made-up provider, which all credentials are sealed for."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _buses: list[Bus] = field(default_factory=list)
     _fingerprints: dict[str, str] = field(default_factory=dict)
@@ -72,6 +77,7 @@ class Story:
         plan = InitPlan(BusAddress("127.0.0.1", free_port()), hosts=("127.0.0.1", "localhost"))
         await asyncio.to_thread(initialise, self.installation.root, plan, now=int(time.time()))
         self.told("made an installation: accounts, keys, certificates")
+        self.stage.start("provider", _MADE_UP_PROVIDER, self.provider_url.rpartition(":")[2])
         state = ("--state", str(self.installation.root))
         self.stage.start("nats", PLATFORM, *state, "nats", "run")
         self.stage.start("evaluator", PLATFORM, *state, "evaluator", "run")
@@ -81,6 +87,8 @@ class Story:
         await self._subscribe()
         await self.stage.until("the API's first answer", self._api_url)
         self.told("started nats-server (TLS), the blind evaluator and the platform")
+        await self.stage.until("the made-up provider's start", self._provider)
+        self.told("started a made-up AI provider: no call of the demo's leaves this machine")
 
     async def add_owners(self) -> None:
         """Each owner makes a key; each server joins with its owner's fingerprint, and starts."""
@@ -98,32 +106,63 @@ class Story:
 
     async def send_credentials(self, key: ApiKey) -> None:
         """One API key goes to two of acme's servers, one login to acme-1 and globex-1."""
-        for owner_id, server_id in (("acme", "acme-1"), ("acme", "acme-2")):
-            await self.set_key(owner_id, server_id, key.provider, key.secret)
-        self.told(f"acme sealed one {key.provider} key for acme-1 and for acme-2: sent, stored")
-        for owner_id, server_id in (("acme", "acme-1"), ("globex", "globex-1")):
-            await self.set_key(
-                owner_id, server_id, "claude-login", credentials.sign_in(), "--kind", "oauth"
-            )
-        self.told("acme-1 and globex-1 were given the same Claude login: sent, stored")
+        await self.set_key("acme", "acme-1,acme-2", key.provider, key.secret)
+        tested = "verified" if self.testable(key.provider) else "used untested"
+        self.told(f"acme sealed one {key.provider} key for acme-1 and for acme-2: stored, {tested}")
+        places = (("acme", "acme-1"), ("globex", "globex-1"))
+        await asyncio.gather(*(self.set_key(*place, *self.login()) for place in places))
+        self.told("acme-1 and globex-1 were given the same Claude login: stored, verified")
+
+    def login(self) -> tuple[str, ...]:
+        """Return slot, sign-in and options of the login that two servers will share."""
+        return "claude-login", credentials.sign_in(self.provider_url), "--kind", "oauth"
 
     async def set_key(
-        self, owner_id: str, server_id: str, slot_id: str, secret: str, *options: str
-    ) -> None:
-        """Run `byok key set` as the owner; the secret goes in by standard input."""
+        self, owner_id: str, servers: str, slot_id: str, secret: str, *options: str
+    ) -> str:
+        """Run `byok key set` as the owner of *servers*; the secret goes in by standard input."""
         provider = "anthropic" if slot_id == "claude-login" else slot_id
-        await self.stage.command(
-            PLATFORM, "key", "set", server_id, slot_id,
+        testable = self.testable(provider)
+        home, names = ("--home", str(self.owner_folder(owner_id))), servers.split(",")
+        typed = [f"--server-fingerprint={name}={self._fingerprints[name]}" for name in names]
+        said = await self.stage.command(
+            PLATFORM, "key", "set", slot_id, "--servers", servers,
             "--provider", provider, *options,
-            "--server-fingerprint", self._fingerprints[server_id],
-            "--home", str(self.owner_folder(owner_id)),
+            "--base-url", self.provider_url, *typed,
+            "--until", "verified" if testable else "stored",
+            "--wait", _KEY_SECONDS, *home,
             stdin=secret,
         )  # fmt: skip
+        for name in () if testable else names:  # its check is where nothing was sealed for
+            await self.stage.command(PLATFORM, "key", "verify", "--force", name, slot_id, *home)
+        return said
+
+    def testable(self, provider: str) -> bool:
+        """Whether the made-up provider can stand in for the check of *provider*'s keys."""
+        return load_providers()[provider].verify_url(self.provider_url) is not None
 
     async def rotate(self, key: ApiKey) -> None:
         """Give acme-2 a key of its own."""
-        await self.set_key("acme", "acme-2", key.provider, credentials.NEXT_API_KEY)
-        self.told("acme gave acme-2 a key of its own: sent, stored, the old one retired")
+        said = await self.set_key("acme", "acme-2", key.provider, credentials.NEXT_API_KEY)
+        tested = "verified" if self.testable(key.provider) else "untested"
+        self.told(f"acme gave acme-2 a key of its own: stored, {tested}, used from now on")
+        if "drained" in said:
+            self.told("drained: nothing uses the old one any more, so acme may revoke it")
+
+    async def call(self, slot_id: str) -> None:
+        """Have acme-2's agent make one call, by the gateway; then the server has a receipt."""
+        status = await self.ask("acme-2", slot_id)
+        home = Home(self.owner_folder("acme"))
+
+        async def receipt() -> bool | None:
+            return await asyncio.to_thread(_is_in_use, home, "acme-2", slot_id) or None
+
+        await self.stage.until("the receipt", receipt, every=0.1)
+        self.told(f"its agent called by the gateway, without the key: answered {status}, in use")
+
+    async def ask(self, server_id: str, slot_id: str) -> int:
+        """Call a model as the agent on *server_id* would; return the status of the answer."""
+        return await asyncio.to_thread(_call, self.server_folder(server_id), slot_id)
 
     async def banners_when(self, enough: Callable[[Standing], bool]) -> list[dict[str, object]]:
         """Return all banners once *enough* holds. Raises DemoFailed when it does not in time."""
@@ -181,6 +220,14 @@ class Story:
             return None
         return BusTarget(self.installation.bus_url.read_text().strip(), self.installation.ca)
 
+    async def _provider(self) -> bool | None:
+        try:
+            _, writer = await asyncio.open_connection(*self.provider_url[7:].split(":"))
+        except OSError:
+            return None
+        writer.close()
+        return True
+
     async def _api_url(self) -> str | None:
         path = self.installation.api_url
         return path.read_text().strip() if path.exists() else None
@@ -203,8 +250,9 @@ class Story:
         )
         shown = await self.stage.command(VPS, "fingerprint", "--state", folder)
         self._fingerprints[server_id] = shown.split()[-1]
+        gateway = ("--gateway-port", "0")  # several servers on one machine
         self.stage.start(
-            server_id, VPS, "run", "--state", folder, "--health-seconds", _HEALTH_SECONDS
+            server_id, VPS, "run", "--state", folder, "--health-seconds", _HEALTH_SECONDS, *gateway
         )
 
     async def _unlocked(self, owner_id: str, server_id: str) -> None:
@@ -222,6 +270,26 @@ def _has_sealing_key(home: Home, server_id: str) -> bool:
 
     with PlatformApi(home.address()) as platform:
         return platform.server(server_id).sealing_key is not None
+
+
+def _is_in_use(home: Home, server_id: str, slot_id: str) -> bool:
+    from platform_handlers.owner.platform_api import PlatformApi  # noqa: PLC0415 (httpx is slow)
+
+    with PlatformApi(home.address()) as platform:
+        slot = platform.slot(server_id, slot_id)
+    return any(step.step is SlotStep.IN_USE for step in slot.steps)
+
+
+def _call(server: Path, slot_id: str) -> int:
+    """Call a model as an agent would that knows the gateway's address and its own token."""
+    import httpx  # noqa: PLC0415 (it is slow)
+
+    url, token = (server / "gateway.url").read_text(), (server / "agent.token").read_text()
+    with httpx.Client(base_url=url.strip(), trust_env=False) as agent:
+        answer = agent.post(
+            f"/{slot_id}/v1/messages", headers={"x-api-key": token.strip()}, json={"messages": []}
+        )
+    return answer.status_code
 
 
 def all_raised(banners: Standing) -> bool:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from bus_schemas.event import Event
 from bus_schemas.events import (
+    CredentialInUse,
     CredentialNeedsKey,
-    CredentialStored,
+    CredentialVerified,
     ServerDeprovisioned,
     ServerReenrolled,
     ServerRevoked,
@@ -14,7 +15,7 @@ from bus_schemas.events import (
 )
 from bus_schemas.events.banner import BannerCode
 from bus_schemas.events.health import Transition
-from platform_handlers.banner.lifecycle import BannerKey, Wanted
+from platform_handlers.banner.lifecycle import BannerKey, Content, Wanted
 from platform_handlers.fingerprint.rules import REUSE_CODES
 
 _TRANSITIONS = {
@@ -48,11 +49,15 @@ def wishes(event: Event) -> tuple[Wish, ...]:
     """Return what *event* alone says about banners."""
     match event:
         case StatusChanged() if event.transition in _TRANSITIONS:
-            code, stands = _TRANSITIONS[event.transition]
-            return (_wish(event.server_id, event.slot_id or "", code, stands=stands),)
+            return (_status(event),)
         case CredentialNeedsKey():
-            return (_wish(event.server_id, event.slot_id, BannerCode.KEY_MISSING, stands=True),)
-        case CredentialStored():
+            return (
+                _wish(event.server_id, event.slot_id, BannerCode.KEY_MISSING, stands=True),
+                # None is in use, so none is refused.
+                _wish(event.server_id, event.slot_id, BannerCode.KEY_REJECTED, stands=False),
+            )
+        case CredentialVerified(promoted=True) | CredentialInUse():
+            # Not `stored`: until the provider has taken it, the one before is in use, or none.
             return (
                 _wish(event.server_id, event.slot_id, BannerCode.KEY_MISSING, stands=False),
                 _wish(event.server_id, event.slot_id, BannerCode.KEY_REJECTED, stands=False),
@@ -61,6 +66,12 @@ def wishes(event: Event) -> tuple[Wish, ...]:
             return (_wish(event.server_id, "", BannerCode.CLONE_SUSPECTED, stands=False),)
         case _:
             return ()
+
+
+def _status(event: StatusChanged) -> Wish:
+    code, stands = _TRANSITIONS[event.transition]
+    wanted = Wanted(Content(reason=event.reason)) if stands else None
+    return Wish(BannerKey(event.server_id, event.slot_id or "", code), wanted)
 
 
 def ended(event: Event, code: BannerCode) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from bus_schemas.event import Event, ServerFact
 from bus_schemas.events import (
     ClockTicked,
+    ConfigRequested,
     DismissalRequested,
     DismissalUndone,
     EpochClosed,
@@ -29,17 +30,19 @@ from bus_schemas.events.banner import BannerCode, BannerState
 from bus_schemas.events.fingerprint import MAX_SLOTS
 from platform_handlers.banner import lifecycle
 from platform_handlers.banner.lifecycle import Banner, BannerKey, Cause, Content, Wanted
-from platform_handlers.fingerprint import copies, edits, pins
+from platform_handlers.fingerprint import copies, edits, pins, rotations
 from platform_handlers.fingerprint.banners import Banners
 from platform_handlers.fingerprint.conditions import ended, wishes
 from platform_handlers.fingerprint.edits import Edit, Observer
 from platform_handlers.fingerprint.holders import Holders, Holding, SlotKey, TagKey
 from platform_handlers.fingerprint.pins import Pins
 from platform_handlers.fingerprint.reach import Place, Trace, reached, trace
+from platform_handlers.fingerprint.rotation_book import Rotations
+from platform_handlers.fingerprint.rotations import ROTATION_CODES
 from platform_handlers.fingerprint.rules import CODE_OF, REUSE_CODES, partners, sharing
 
 _SWEEP_EVERY_TICKS = 24 * 60
-MAX_BANNERS = 4 * MAX_SLOTS
+MAX_BANNERS = 6 * MAX_SLOTS
 """Of one server; one that invents slots gets no more of those that follow from its word."""
 
 
@@ -65,6 +68,7 @@ class Dirty:
     servers: set[str] = field(default_factory=set)
     holdings: set[tuple[SlotKey, TagKey]] = field(default_factory=set)
     banners: set[BannerKey] = field(default_factory=set)
+    rotations: set[SlotKey] = field(default_factory=set)
 
 
 @dataclass
@@ -74,6 +78,7 @@ class Projection:
     servers: dict[str, Server] = field(default_factory=dict)
     holders: Holders = field(default_factory=Holders)
     banners: Banners = field(default_factory=Banners)
+    rotations: Rotations = field(default_factory=Rotations)
     ticks: int = 0
     minute: int = 0
     dropped: int = 0
@@ -247,9 +252,12 @@ class Projection:
         """Raise and clear what is no comparison of servers; of one that is gone only clear."""
         wanted = {wish.key: wish.wanted for wish in wishes(event)}
         wanted |= self._second_copy(event, cause) | self._owner_keys(event)
+        wanted |= self._rotating(event)
         if isinstance(event, ServerRevoked | ServerDeprovisioned | ServerReenrolled):
             mine = self.banners.of_server(event.server_id)
             wanted = dict.fromkeys(key for key in mine if ended(event, key.code))
+            # Another machine begins with none; of one that is gone nothing goes on.
+            self.dirty.rotations.update(self.rotations.forget(event.server_id, self.ticks))
         return [
             banner
             for key, want in wanted.items()
@@ -279,12 +287,36 @@ class Projection:
         self._keep_server(event.server_id, replace(server, pins=now))
         return {key: pins.wanted(banner, now)}
 
+    def _rotating(self, event: Event) -> dict[BannerKey, Wanted | None]:
+        """Take note of how rotations go on; return what to say of those that *event* concerns."""
+        wanted: dict[BannerKey, Wanted | None] = {}
+        for slot in self._rotated(event):
+            told = rotations.notes(self.rotations.get(slot), self.ticks)
+            for code, note in told.items():
+                key = BannerKey(*slot, code)
+                wanted[key] = rotations.noted(self.banners.get(key), note)
+        return wanted
+
+    def _rotated(self, event: Event) -> Iterable[SlotKey]:
+        """Fold *event* into the book of rotations; return the slots of which to speak anew."""
+        if isinstance(event, ClockTicked):
+            return self.rotations.due(self.ticks)
+        if isinstance(event, ConfigRequested):
+            server = self.servers.get(event.server_id)
+            if server is None or not server.active or server.owner_id != event.owner_id:
+                return ()
+        moved = self.rotations.follow(event, self.ticks)
+        self.dirty.rotations.update(moved)
+        return moved
+
     def _has_room(self, key: BannerKey) -> bool:
         """Whether another condition of this server may be told: it may have invented the slot.
 
         Not asked of what concerns the server itself: else a copy of it could, by inventing slots,
-        keep its own discovery from being told.
+        keep its own discovery from being told. Nor of rotations that the platform was asked for.
         """
+        if key.code in ROTATION_CODES:
+            return True
         mine = self.banners.of_server(key.server_id)
         room = not key.slot_id or key in mine or len(mine) < MAX_BANNERS
         self.dropped += not room

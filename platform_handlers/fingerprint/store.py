@@ -22,6 +22,7 @@ from platform_handlers.banner.lifecycle import Banner, Cause, announcement
 from platform_handlers.fingerprint.holders import Holding, SlotKey, Standing, TagKey
 from platform_handlers.fingerprint.pins import Pins
 from platform_handlers.fingerprint.projection import Dirty, Projection, Server
+from platform_handlers.fingerprint.rotations import NOTHING, Mark, Rotation
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS position (
@@ -40,6 +41,14 @@ CREATE TABLE IF NOT EXISTS holdings (
     revision INTEGER NOT NULL, standing TEXT NOT NULL, joined INTEGER NOT NULL,
     seen_tick INTEGER NOT NULL,
     PRIMARY KEY (server_id, slot_id, epoch, tag)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rotations (
+    server_id TEXT NOT NULL, slot_id TEXT NOT NULL,
+    asked INTEGER NOT NULL, asked_tick INTEGER NOT NULL, asked_ages INTEGER NOT NULL,
+    stored INTEGER NOT NULL, stored_tick INTEGER NOT NULL, stored_ages INTEGER NOT NULL,
+    used INTEGER NOT NULL, used_tick INTEGER NOT NULL, used_ages INTEGER NOT NULL,
+    ended INTEGER NOT NULL,
+    PRIMARY KEY (server_id, slot_id)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS banners (banner_id TEXT PRIMARY KEY, body TEXT NOT NULL)
     STRICT, WITHOUT ROWID;
@@ -112,6 +121,8 @@ class FingerprintStore:
         async for row in _rows(self.database, "SELECT * FROM position"):
             _, created, sequence, digest, fresh.ticks, fresh.minute = row
             self._position = Position(created, sequence, digest)
+        async for row in _rows(self.database, "SELECT * FROM rotations"):
+            fresh.rotations.put(SlotKey(*row[:2]), _rotation(row), fresh.ticks)
         self.projection = fresh
 
     async def _write_position(self, position: Position) -> None:
@@ -141,6 +152,7 @@ class FingerprintStore:
             "DELETE FROM holdings WHERE (server_id, slot_id, epoch, tag) = (?, ?, ?, ?)",
             [(*slot, *tag) for (slot, tag), holding in held.items() if holding is None],
         )
+        await self._write_rotations(state, dirty)
         await self.database.executemany(
             "INSERT OR REPLACE INTO banners VALUES (?, ?)",
             [
@@ -154,6 +166,21 @@ class FingerprintStore:
             [(key.banner_id,) for key in dirty.banners if state.banners.get(key) is None],
         )
         state.dirty = Dirty()
+
+    async def _write_rotations(self, state: Projection, dirty: Dirty) -> None:
+        found = [(slot, state.rotations.get(slot)) for slot in dirty.rotations]
+        await self.database.executemany(
+            "INSERT OR REPLACE INTO rotations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (*slot, *known.asked, *known.stored, *known.used, known.ended)
+                for slot, known in found
+                if known != NOTHING
+            ],
+        )
+        await self.database.executemany(
+            "DELETE FROM rotations WHERE (server_id, slot_id) = (?, ?)",
+            [slot for slot, known in found if known == NOTHING],
+        )
 
 
 def cause_of(fact: Fact, tick: int) -> Cause:
@@ -197,6 +224,11 @@ def _holding(row: tuple[Any, ...]) -> Holding:
         joined,
         seen_tick,
     )
+
+
+def _rotation(row: tuple[Any, ...]) -> Rotation:
+    asked, stored, used = (Mark(row[at], row[at + 1], bool(row[at + 2])) for at in (2, 5, 8))
+    return Rotation(asked, stored, used, row[11])
 
 
 async def _rows(database: aiosqlite.Connection, query: str) -> AsyncIterator[Any]:

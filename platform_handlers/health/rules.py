@@ -9,17 +9,29 @@ earlier start, and came long after, shows two. Both times are the streams' own, 
 matter how late, or how often, a report is read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from bus_schemas.events import HealthReported, ServerUnlocked, StatusChanged, UnlockAnswered
+from bus_schemas.event import ServerFact
+from bus_schemas.events import (
+    CredentialInUse,
+    CredentialNeedsKey,
+    CredentialVerified,
+    HealthReported,
+    ServerUnlocked,
+    StatusChanged,
+    UnlockAnswered,
+)
 from bus_schemas.events.fingerprint import MAX_SLOTS
-from bus_schemas.events.health import REPORT_INTERVAL_SECONDS, Transition, Validity
+from bus_schemas.events.health import REPORT_INTERVAL_SECONDS, SlotHealth, Transition, Validity
 
 SILENT_AFTER_SECONDS = 3 * REPORT_INTERVAL_SECONDS
 STRAY_SECONDS = 3 * REPORT_INTERVAL_SECONDS
 """How long a dead process's last reports may still be on their way."""
+REJECTED_AT_LEAST_SECONDS = 3 * REPORT_INTERVAL_SECONDS
+"""A provider that says now this, now that, must not raise and clear a banner every minute. Another
+credential does not wait for this: it is told of as such (`other_key`)."""
 _DAY = 24 * 3600
 
 
@@ -34,6 +46,15 @@ class Start(NamedTuple):
 _NEVER = Start(0, 0.0)
 
 
+class Rejection(NamedTuple):
+    """The provider refuses the key of one slot."""
+
+    at: float
+    """When that was told, in Unix seconds."""
+    reason: str | None = None
+    """Why, where more is known."""
+
+
 @dataclass(frozen=True)
 class Known:
     """What the ledger says of one server."""
@@ -41,8 +62,13 @@ class Known:
     owner_id: str
     active: bool = True
     silent: bool = False
-    rejected: frozenset[str] = field(default_factory=frozenset)
-    """Slots whose key the provider refuses."""
+    rejected: Mapping[str, Rejection] = field(default_factory=dict)
+    """By slot."""
+    keys_at: tuple[int, int] = (0, 0)
+    """(incarnation, n) of the server's newest word that another key is used, or none.
+
+    A report below it speaks of the key before.
+    """
     starts: tuple[Start, ...] = ()
     """The newest that no stray report can be behind any more, and those after it."""
     clone_told: Start = _NEVER
@@ -61,6 +87,27 @@ def started(known: Known, event: UnlockAnswered | ServerUnlocked, at: float) -> 
     return replace(known, starts=starts[max(0, len(settled) - 1) :])
 
 
+KeyChanged = CredentialVerified | CredentialInUse | CredentialNeedsKey
+
+
+def other_key(known: Known, event: KeyChanged) -> Known:
+    """Return *known* after a server's word that its slot uses another key, or none at all.
+
+    What was refused is history; the banner of it is cleared by this very fact. One that is told
+    again clears no banner, so it must not make a refusal forgotten that came in between.
+    """
+    if isinstance(event, CredentialVerified) and not event.promoted:
+        return known
+    if _stamp(event) <= known.keys_at:
+        return known
+    left = {slot: why for slot, why in known.rejected.items() if slot != event.slot_id}
+    return replace(known, rejected=left, keys_at=_stamp(event))
+
+
+def _stamp(fact: ServerFact) -> tuple[int, int]:
+    return fact.incarnation, fact.n
+
+
 def told(known: Known, event: StatusChanged, at: float) -> Known:
     """Return *known* after a status fact, told at *at*."""
     if event.transition is Transition.CLONED:
@@ -68,10 +115,10 @@ def told(known: Known, event: StatusChanged, at: float) -> Known:
         return replace(known, clone_told=Start(newest, at))
     if event.transition in {Transition.SILENT, Transition.RETURNED}:
         return replace(known, silent=event.transition is Transition.SILENT)
-    slot = frozenset({event.slot_id} if event.slot_id else ())
-    if event.transition is Transition.REJECTED:
-        return replace(known, rejected=known.rejected | slot)
-    return replace(known, rejected=known.rejected - slot)
+    rejected = {slot: why for slot, why in known.rejected.items() if slot != event.slot_id}
+    if event.slot_id and event.transition is Transition.REJECTED:
+        rejected[event.slot_id] = Rejection(at, event.reason)
+    return replace(known, rejected=rejected)
 
 
 def on_report(
@@ -87,15 +134,32 @@ def on_report(
     back = known.silent and now - at <= SILENT_AFTER_SECONDS
     changes = [_change(report.server_id, known, Transition.RETURNED)] if back else []
     changes += _second_machine(known, report, at)
+    if _stamp(report) >= known.keys_at:
+        changes += _keys(known, report, at)
+    return changes
+
+
+def _keys(known: Known, report: HealthReported, at: float) -> Iterator[StatusChanged]:
+    """Yield what a report says anew of each slot's key; another reason is news, too."""
     room = MAX_SLOTS - len(known.rejected)
     for slot in report.slots:
-        rejected = slot.slot_id in known.rejected
-        if slot.validity is Validity.INVALID and not rejected and room > 0:
-            room -= 1
-            changes.append(_change(report.server_id, known, Transition.REJECTED, slot.slot_id))
-        elif slot.validity in {Validity.VALID, Validity.LIMITED} and rejected:
-            changes.append(_change(report.server_id, known, Transition.ACCEPTED, slot.slot_id))
-    return changes
+        before = known.rejected.get(slot.slot_id)
+        if slot.validity is Validity.INVALID:
+            new = before is None and room > 0
+            room -= new
+            if new or (before is not None and before.reason != slot.reason):
+                change = _change(report.server_id, known, Transition.REJECTED, slot.slot_id)
+                yield change.model_copy(update={"reason": slot.reason})
+    now = {slot.slot_id: slot for slot in report.slots}
+    for slot_id, rejection in known.rejected.items():
+        settled = at - rejection.at >= REJECTED_AT_LEAST_SECONDS
+        if settled and _is_over(now.get(slot_id)):
+            yield _change(report.server_id, known, Transition.ACCEPTED, slot_id)
+
+
+def _is_over(slot: SlotHealth | None) -> bool:
+    """Whether nothing is refused any more: the key is taken again, or the slot holds none."""
+    return slot is None or slot.validity in {Validity.VALID, Validity.LIMITED}
 
 
 def _second_machine(known: Known, report: HealthReported, at: float) -> list[StatusChanged]:

@@ -10,6 +10,9 @@ import aiosqlite
 
 from bus_schemas.event import Event
 from bus_schemas.events import (
+    CredentialInUse,
+    CredentialNeedsKey,
+    CredentialVerified,
     ServerDeprovisioned,
     ServerProvisioned,
     ServerReenrolled,
@@ -23,12 +26,13 @@ from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.ledger import Batch, Position
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
 from bus_schemas.transport.position import POSITION_SCHEMA, read_position, write_position
-from platform_handlers.health.rules import Known, Start, started, told
+from platform_handlers.health.rules import Known, Rejection, Start, other_key, started, told
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS servers (
     server_id TEXT PRIMARY KEY, owner_id TEXT NOT NULL, active INTEGER NOT NULL,
-    silent INTEGER NOT NULL, rejected TEXT NOT NULL, starts TEXT NOT NULL, clone_told TEXT NOT NULL
+    silent INTEGER NOT NULL, rejected TEXT NOT NULL, keys_at TEXT NOT NULL, starts TEXT NOT NULL,
+    clone_told TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 {POSITION_SCHEMA}
 {OUTBOX_SCHEMA}
@@ -83,7 +87,7 @@ class HealthStore:
     async def _write(self, servers: Mapping[str, Known]) -> None:
         """Write the rows that differ from what is known so far."""
         await self.database.executemany(
-            "INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (server_id, *_columns(k))
                 for server_id, k in servers.items()
@@ -93,20 +97,21 @@ class HealthStore:
 
 
 def _columns(known: Known) -> tuple[object, ...]:
-    lists = (sorted(known.rejected), known.starts, known.clone_told)
+    lists = (known.rejected, known.keys_at, known.starts, known.clone_told)
     return (known.owner_id, known.active, known.silent, *map(json.dumps, lists))
 
 
-def _known(
-    owner_id: str, active: int, silent: int, rejected: str, starts: str, clone_told: str
-) -> Known:
+def _known(owner_id: str, active: int, silent: int, *lists: str) -> Known:
+    rejected, keys_at, starts, clone_told = map(json.loads, lists)
+    incarnation, n = keys_at
     return Known(
         owner_id,
         bool(active),
         bool(silent),
-        frozenset(json.loads(rejected)),
-        tuple(Start(*start) for start in json.loads(starts)),
-        Start(*json.loads(clone_told)),
+        {slot: Rejection(*why) for slot, why in rejected.items()},
+        (incarnation, n),
+        tuple(Start(*start) for start in starts),
+        Start(*clone_told),
     )
 
 
@@ -119,8 +124,12 @@ def fold(servers: dict[str, Known], event: Event, at: float) -> None:
             servers[event.server_id] = replace(servers[event.server_id], active=False)
         case ServerReenrolled() if event.server_id in servers:  # its vault is empty
             known = servers[event.server_id]
-            servers[event.server_id] = replace(known, active=True, rejected=frozenset())
+            servers[event.server_id] = replace(known, active=True, rejected={})
         case UnlockAnswered() | ServerUnlocked() if event.server_id in servers:
             servers[event.server_id] = started(servers[event.server_id], event, at)
+        case CredentialVerified() | CredentialInUse() | CredentialNeedsKey() if (
+            event.server_id in servers
+        ):
+            servers[event.server_id] = other_key(servers[event.server_id], event)
         case StatusChanged() if event.server_id in servers:
             servers[event.server_id] = told(servers[event.server_id], event, at)

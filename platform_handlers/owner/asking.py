@@ -4,16 +4,14 @@ Secrets come from a hidden prompt or from standard input: never from an argument
 which other processes can read.
 """
 
-import contextlib
 import sys
-import termios
-from collections.abc import Iterator
 
 import click
 
 from bus_schemas.errors import ContractError, Refused
 from bus_schemas.keys import fingerprint_typed
-from platform_handlers.owner.pasted import complaint
+from platform_handlers.owner.hidden import read_hidden
+from platform_handlers.owner.pasted import complaint, sign_in_complaint
 
 _MAX_INPUT = 64 * 1024
 
@@ -21,9 +19,9 @@ _MAX_INPUT = 64 * 1024
 def read_api_key(provider_name: str) -> str:
     """Return the key as it was pasted. Raises ContractError(`pasted_key`) with what is wrong."""
     if sys.stdin.isatty():
-        pasted = str(click.prompt(f"{provider_name} key (hidden)", hide_input=True, err=True))
+        pasted = _typed_line(f"{provider_name} key (hidden)")
     else:
-        pasted = _read_all().removesuffix("\n").removesuffix("\r")  # the end of the line, no more
+        pasted = _line(_read_all())
     sentence = complaint(pasted)
     if sentence is not None:
         raise ContractError("pasted_key", sentence)
@@ -31,19 +29,25 @@ def read_api_key(provider_name: str) -> str:
 
 
 def read_sign_in(provider_name: str) -> str:
-    """Return the JSON document of an OAuth sign-in, unread."""
-    if not sys.stdin.isatty():
-        return _read_all()
-    click.echo(f"Paste the JSON of your {provider_name} sign-in (hidden), then Ctrl-D:", err=True)
-    with _without_echo():
-        return _read_all()
+    """Return the JSON document of an OAuth sign-in. Raises ContractError(`pasted_sign_in`)."""
+    if sys.stdin.isatty():
+        prompt = f"Paste the JSON of your {provider_name} sign-in (hidden), then Ctrl-D:\n"
+        pasted = _text(read_hidden(prompt, _MAX_INPUT, whole_document=True))
+    else:
+        pasted = _read_all()
+    sentence = sign_in_complaint(pasted)
+    if sentence is not None:
+        raise ContractError("pasted_sign_in", sentence)
+    return pasted
 
 
 def read_token() -> str:
     """Return the API token the platform gave the owner."""
-    if sys.stdin.isatty():
-        return str(click.prompt("API token (hidden)", hide_input=True, err=True)).strip()
-    return _read_all().strip()
+    at_hand = sys.stdin.isatty()
+    token = (_typed_line("API token (hidden)") if at_hand else _read_all()).strip()
+    if not token:
+        raise ContractError("no_input", "Nothing was entered.")
+    return token
 
 
 def read_fingerprint(server_id: str) -> str:
@@ -59,23 +63,36 @@ def read_fingerprint(server_id: str) -> str:
     return fingerprint_typed(click.prompt("Type the 20 characters it prints", err=True))
 
 
+def _typed_line(prompt: str) -> str:
+    return _line(_text(read_hidden(f"{prompt}: ", _MAX_INPUT)))
+
+
+def _line(pasted: str) -> str:
+    return pasted.removesuffix("\n").removesuffix("\r")  # the end of the line, no more
+
+
 def _read_all() -> str:
+    """Return standard input, bounded. Raises ContractError(`no_text`, `too_much`)."""
     try:
         text = sys.stdin.read(_MAX_INPUT + 1)
     except UnicodeDecodeError:
-        text = ""
-    if not 0 < len(text) <= _MAX_INPUT:
-        raise ContractError("no_input", "standard input held nothing, or far too much")
-    return text
+        text = None
+    return _bounded(text)
 
 
-@contextlib.contextmanager
-def _without_echo() -> Iterator[None]:
-    handle = sys.stdin.fileno()
-    before = termios.tcgetattr(handle)
-    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
-    termios.tcsetattr(handle, termios.TCSAFLUSH, silent)
+def _text(raw: bytes) -> str:
+    """Return *raw* as text. Raises as `_read_all`."""
     try:
-        yield
-    finally:
-        termios.tcsetattr(handle, termios.TCSAFLUSH, before)
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = None
+    return _bounded(text)
+
+
+def _bounded(text: str | None) -> str:
+    # Raised here and not above: the decoder's error carries what it could not read.
+    if text is None:
+        raise ContractError("no_text", "That is no text. Copy the key alone, not a file.")
+    if len(text) > _MAX_INPUT:
+        raise ContractError("too_much", "That is far too much. Copy the key alone, not a file.")
+    return text

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from bus_schemas.api import BannerList, BannerView
 from bus_schemas.events.banner import BannerState, Severity
-from platform_handlers.owner.console import plain
+from platform_handlers.owner.console import columns, plain
 
 _MARK = {
     Severity.HIGH: ("▲ needs attention", "yellow"),
@@ -34,9 +33,7 @@ def as_table(found: BannerList, *, every: bool) -> RenderableType:
     chosen = selected(found, every=every)
     if not chosen:
         return "Nothing needs you."
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
-    for title in ("", "Where", "What", "State"):
-        table.add_column(title, no_wrap=title == "Where", overflow="fold")
+    table = columns("", "Where", "What", "State", unbroken={"Where"}, gap=1)
     for banner in chosen:
         mark, colour = _MARK[banner.severity]
         closed = banner.state in _CLOSED

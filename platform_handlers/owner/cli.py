@@ -2,19 +2,17 @@
 
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from bus_schemas.approval import sign_approval
-from bus_schemas.fields import CredentialKind
 from bus_schemas.keys import fingerprint_typed, in_fours, owner_fingerprint
 from platform_handlers.owner import asking, banner_list, order_commands
 from platform_handlers.owner.console import screen
-from platform_handlers.owner.halted import halted
 from platform_handlers.owner.home import Home
-from platform_handlers.owner.key_set import KeySet, set_key, show_status
-from platform_handlers.owner.place import FILE, ID, Place, with_home, with_platform
+from platform_handlers.owner.key_commands import key
+from platform_handlers.owner.place import FILE, SERVER, Place, with_home, with_platform
 from platform_handlers.owner.platform_api import PlatformApi
 
 
@@ -56,7 +54,7 @@ def connect(url: str, ca: Path, home: Home) -> None:
 
 
 @owner.command()
-@click.argument("server_id", metavar="SERVER", type=ID)
+@SERVER
 @with_home
 def forget(server_id: str, home: Home) -> None:
     """Forget SERVER's fingerprint, after it was set up anew."""
@@ -65,57 +63,8 @@ def forget(server_id: str, home: Home) -> None:
     click.echo(f"{server_id} is no longer pinned (it was {in_fours(known) if known else 'not'}).")
 
 
-@click.group()
-def key() -> None:
-    """Your credentials on your servers."""
-
-
-@key.command("set", context_settings={"allow_extra_args": True})
-@click.argument("server_id", metavar="SERVER", type=ID)
-@click.argument("slot_id", metavar="SLOT", type=ID)
-@click.option("--provider", metavar="ID", help="Needed for a new slot.")
-@click.option(
-    "--kind",
-    type=click.Choice([kind.value for kind in CredentialKind]),
-    default=CredentialKind.API_KEY.value,
-    show_default=True,
-)
-@click.option("--base-url", metavar="URL", help="Where the provider is, if not at its usual place.")
-@click.option(
-    "--server-fingerprint", metavar="FP", help="What SERVER's console shows; not a secret."
-)
-@click.option("--wait", type=click.FloatRange(0, 3600), default=60.0, show_default=True, help="s")
-@with_platform
-def set_(place: Place, kind: str, **options: Any) -> None:  # noqa: ANN401 (as KeySet has them)
-    """Seal a credential for SERVER and send it; asks for it, or reads it from standard input.
-
-    For --kind oauth it is a JSON document. Exit code 0: stored; 1: the server refused it; 75: not
-    there yet.
-    """
-    context = click.get_current_context()
-    if context.args:  # click would repeat it; it is most likely the credential
-        raise click.UsageError(
-            "only SERVER and SLOT are arguments. A credential typed there is in your shell's "
-            "history now, and others could read it: make a new one, and paste it when asked"
-        )
-    wish = KeySet(kind=CredentialKind(kind), **options)
-    with PlatformApi(place.address) as platform:
-        code = set_key(platform, place.home, wish, screen())
-    context.exit(code)
-
-
-@key.command()
-@click.argument("server_id", metavar="SERVER", type=ID)
-@with_platform
-def status(server_id: str, place: Place) -> None:
-    """Show how far each slot of SERVER has come."""
-    with PlatformApi(place.address) as platform:
-        server, halts = platform.server(server_id), halted(platform.orders(server_id).orders)
-        show_status(server, place.home.pinned(server_id), halts, screen())
-
-
 @click.command()
-@click.argument("server_id", metavar="SERVER", type=ID)
+@SERVER
 @click.argument("code", metavar="CODE")
 @with_platform
 def approve(server_id: str, code: str, place: Place) -> None:

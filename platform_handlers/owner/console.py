@@ -2,11 +2,12 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 from bus_schemas.errors import ByokError, ContractError, Refused
 from bus_schemas.exit_codes import ExitCode
@@ -34,22 +35,36 @@ class Failed(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc] # click's way, too (UsageError)
 
 
+def told(error: ByokError) -> Failed:
+    """Return one sentence and the exit code for an error made on purpose."""
+    match error:
+        case PlatformRefused():
+            code = _STATUS_CODES.get(error.problem.status, ExitCode.DATA)
+            return Failed(str(error), code)
+        case PlatformUnreachable():
+            return Failed(str(error), ExitCode.UNAVAILABLE)
+        case ContractError():
+            return Failed(error.detail or error.reason, ExitCode.DATA)
+        case Refused():
+            return Failed(error.detail or error.reason, ExitCode.DENIED)
+    return Failed(str(error), ExitCode.UNAVAILABLE)
+
+
 @contextlib.contextmanager
 def failures_told() -> Iterator[None]:
     """Turn errors made on purpose into one sentence and their exit code."""
     try:
         yield
-    except PlatformRefused as error:
-        code = _STATUS_CODES.get(error.problem.status, ExitCode.DATA)
-        raise Failed(str(error), code) from None
-    except PlatformUnreachable as error:
-        raise Failed(str(error), ExitCode.UNAVAILABLE) from None
-    except ContractError as error:
-        raise Failed(error.detail or error.reason, ExitCode.DATA) from None
-    except Refused as error:
-        raise Failed(error.detail or error.reason, ExitCode.DENIED) from None
     except ByokError as error:
-        raise Failed(str(error), ExitCode.UNAVAILABLE) from None
+        raise told(error) from None
+
+
+def columns(*titles: str, unbroken: Collection[str] = (), gap: int = 0) -> Table:
+    """Return an empty table with these columns, and *gap* blank lines after each row."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, gap, 0))
+    for title in titles:
+        table.add_column(title, no_wrap=title in unbroken, overflow="fold")
+    return table
 
 
 def screen() -> Console:

@@ -1,86 +1,141 @@
-"""`byok key set` from the pin to the server's answer, and `byok key status`."""
+"""`byok key set`: one credential, asked for once, sealed to each server's own key and sent."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from bus_schemas.api import SealedSubmission, ServerView, SlotStep, SlotView
+from bus_schemas.api import SealedSubmission, ServerView, SlotView
 from bus_schemas.credential import CredentialPayload
-from bus_schemas.errors import Refused
+from bus_schemas.errors import ByokError, ContractError, Refused
 from bus_schemas.exit_codes import ExitCode
 from bus_schemas.fields import CredentialKind, at_utc
-from bus_schemas.keys import fingerprint_typed, in_fours, server_fingerprint
+from bus_schemas.keys import fingerprint_typed, in_fours
 from bus_schemas.providers import Provider
 from bus_schemas.transport.fresh import new_id
-from platform_handlers.owner import asking, sealing
-from platform_handlers.owner.halted import Halted
+from platform_handlers.owner import asking, key_ends, key_follow, sealing
+from platform_handlers.owner.console import Failed, plain, told
+from platform_handlers.owner.goals import Goal
 from platform_handlers.owner.home import Home
+from platform_handlers.owner.key_follow import Followed, Sent
 from platform_handlers.owner.pasted import other_provider
-from platform_handlers.owner.platform_api import PlatformApi, PlatformUnreachable
-from platform_handlers.owner.words import STEP_IN_WORDS, reason_in_words
+from platform_handlers.owner.platform_api import PlatformApi, PlatformUnreachable, insist
+from platform_handlers.owner.sharing import elsewhere
 
-_LOOK_EVERY_SECONDS = 0.25
-_SEND_ATTEMPTS = 3
-_BAD: Final = {SlotStep.REJECTED, SlotStep.ABORTED, SlotStep.NEEDS_KEY}
+_WORST_FIRST: Final = (
+    ExitCode.DENIED,
+    ExitCode.DATA,
+    ExitCode.NEGATIVE,
+    ExitCode.UNAVAILABLE,
+    ExitCode.TRY_AGAIN,
+)
 
 
 @dataclass(frozen=True)
 class KeySet:
     """What was asked for on the command line."""
 
-    server_id: str
+    servers: Sequence[str]
     slot_id: str
     kind: CredentialKind
     provider: str | None
     base_url: str | None
-    server_fingerprint: str | None
+    fingerprints: Mapping[str, str]
+    """What the servers' consoles showed, by server, as typed."""
+    until: Goal
     wait: float
-    """Seconds to wait for the server's word."""
+    """Seconds to wait for the servers' words, over all."""
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A server that was checked: what is sealed for it, only it can open."""
+
+    server: sealing.TrustedServer
+    slot: SlotView | None
+    provider: Provider
 
 
 def set_key(platform: PlatformApi, home: Home, wish: KeySet, console: Console) -> ExitCode:
-    """Seal, send, and show what becomes of it; return the exit code.
+    """Seal, send, and show what becomes of it; return the exit code, the worst one of several.
 
-    The server is checked before the credential is asked for: what cannot be sealed for the right
-    server is better never typed.
+    Every server is checked before the credential is asked for: what cannot be sealed for the right
+    server is better never typed. One that fails does not stop the others.
     """
     owner_key = home.owner_key()
     owner_id = platform.servers().owner_id
-    view = platform.server(wish.server_id)
-    slot = next((slot for slot in view.slots if slot.slot_id == wish.slot_id), None)
-    provider = sealing.provider_of(wish.provider, slot)
-    sealing.check_kind(provider, wish.kind)
-    pinned = _pinned(home, wish)
+    failed: dict[str, Failed] = {}
+    ready = [one for name in wish.servers if (one := _ready(platform, home, wish, name, failed))]
+    others = elsewhere(platform, wish.servers, wish.slot_id)
+    sent: list[Sent] = []
+    if ready:
+        payload = _asked(wish, _one_provider(ready), console)
+        for one in ready:
+            submission = _sealed(payload, one, wish, owner_id, owner_key)
+            if _send(platform, submission, failed, alone=len(wish.servers) == 1):
+                sent.append(_as_sent(submission, one.provider))
+    if len(wish.servers) == 1:
+        code = _follow_one(platform, sent[0], wish, console)
+    else:
+        code = _follow_all(platform, sent, failed, wish, console)
+    if sent and others:
+        names = ", ".join(sorted(others))
+        console.print(f"The key before it is on {names}, too: rotate it there before you revoke.")
+    return code
+
+
+def _ready(
+    platform: PlatformApi, home: Home, wish: KeySet, server_id: str, failed: dict[str, Failed]
+) -> _Ready | None:
+    """Check one server; of several one that fails is noted, alone it ends the command."""
+    try:
+        view = platform.server(server_id)
+        slot = next((slot for slot in view.slots if slot.slot_id == wish.slot_id), None)
+        provider = sealing.provider_of(wish.provider, slot)
+        sealing.check_kind(provider, wish.kind)
+        return _Ready(_trusted(home, wish, view), slot, provider)
+    except ByokError as error:
+        if len(wish.servers) == 1:
+            raise
+        failed[server_id] = told(error)
+    return None
+
+
+def _trusted(home: Home, wish: KeySet, view: ServerView) -> sealing.TrustedServer:
+    pinned = _pinned(home, view.server_id, wish.fingerprints.get(view.server_id))
     server = sealing.trusted(view, pinned, at=_now())
-    home.pin(wish.server_id, pinned)
-    payload = _asked(wish, provider, console)
-    about = sealing.Sealing(
-        owner_id, wish.slot_id, provider, slot.revision if slot else 0, new_id(), _now()
-    )
-    submission = sealing.submission(payload, server, about, owner_key)
-    _send(platform, submission)
-    console.print(f"[bold]sent[/bold]    to {wish.server_id}/{wish.slot_id}, sealed to its own key")
-    return _watch(platform, submission, wish.wait, console)
+    home.pin(view.server_id, pinned)
+    return server
 
 
-def _pinned(home: Home, wish: KeySet) -> str:
+def _pinned(home: Home, server_id: str, typed: str | None) -> str:
     """Return the fingerprint to hold the server to; the platform's own word is never enough."""
-    known = home.pinned(wish.server_id)
-    given = wish.server_fingerprint and fingerprint_typed(wish.server_fingerprint)
+    known = home.pinned(server_id)
+    given = typed and fingerprint_typed(typed)
     if known is None:
-        return given or asking.read_fingerprint(wish.server_id)
+        return given or asking.read_fingerprint(server_id)
     if given and given != known:
         detail = (
-            f"{wish.server_id} is pinned as {in_fours(known)}; if it was set up anew, run "
-            f"`byok owner forget {wish.server_id}` first"
+            f"{server_id} is pinned as {in_fours(known)}; if it was set up anew, run "
+            f"`byok owner forget {server_id}` first"
         )
         raise Refused("fingerprint_differs", detail)
     return known
+
+
+def _one_provider(ready: Sequence[_Ready]) -> Provider:
+    """Return whose key is asked for. Raises ContractError(`providers_differ`)."""
+    names = {one.provider.id: one.provider for one in ready}
+    if len(names) > 1:
+        detail = f"the slot is for {' and '.join(sorted(names))}; say which with --provider"
+        raise ContractError("providers_differ", detail)
+    return ready[0].provider
 
 
 def _asked(wish: KeySet, provider: Provider, console: Console) -> CredentialPayload:
@@ -95,103 +150,87 @@ def _asked(wish: KeySet, provider: Provider, console: Console) -> CredentialPayl
         raise Refused("provider_differs", detail)
     if warning:
         console.print(f"[yellow]Warning:[/yellow] {warning} Sending it anyway.")
+    if wish.base_url and provider.verify_url(wish.base_url) is None:
+        console.print(
+            f"No test of {provider.name} keys works at an address of your own: it waits until "
+            "`byok key verify --force` brings it into use."
+        )
     return sealing.api_key(secret, provider, wish.base_url)
 
 
-def _send(platform: PlatformApi, submission: SealedSubmission) -> None:
-    """Send; if the answer gets lost send the very same envelope again, which is harmless."""
-    for attempt in range(1, _SEND_ATTEMPTS + 1):
-        try:
-            platform.send(submission)
-        except PlatformUnreachable:
-            if attempt == _SEND_ATTEMPTS:
-                raise
-            time.sleep(attempt)
-        else:
-            return
+def _sealed(
+    payload: CredentialPayload,
+    one: _Ready,
+    wish: KeySet,
+    owner_id: str,
+    owner_key: Ed25519PrivateKey,
+) -> SealedSubmission:
+    base = one.slot.revision if one.slot else 0
+    about = sealing.Sealing(owner_id, wish.slot_id, one.provider, base, new_id(), _now())
+    return sealing.submission(payload, one.server, about, owner_key)
 
 
-def _watch(
-    platform: PlatformApi, submission: SealedSubmission, wait: float, console: Console
-) -> ExitCode:
+def _as_sent(submission: SealedSubmission, provider: Provider) -> Sent:
     envelope = submission.envelope
-    deadline = time.monotonic() + wait
-    with console.status(f"waiting for {envelope.server_id} to take it"):
-        while True:
-            verdict = _look(platform, submission, console)
-            if verdict is not None:
-                return verdict
-            if time.monotonic() >= deadline:
-                break
-            time.sleep(_LOOK_EVERY_SECONDS)
-    console.print(
-        f"Not taken yet: {envelope.server_id} may be off. The sealed credential waits for a day; "
-        f"`byok key status {envelope.server_id}` tells."
-    )
-    return ExitCode.TRY_AGAIN
+    return Sent(envelope.server_id, envelope.slot_id, envelope.revision, provider)
 
 
-def _look(platform: PlatformApi, submission: SealedSubmission, console: Console) -> ExitCode | None:
+def _send(
+    platform: PlatformApi, submission: SealedSubmission, failed: dict[str, Failed], *, alone: bool
+) -> bool:
+    try:
+        _hand_in(platform, submission)
+    except ByokError as error:
+        if alone:
+            raise
+        failed[submission.envelope.server_id] = told(error)
+        return False
+    return True
+
+
+def _hand_in(platform: PlatformApi, submission: SealedSubmission) -> None:
     envelope = submission.envelope
     try:
-        slot = platform.slot(envelope.server_id, envelope.slot_id)
-    except PlatformUnreachable:
-        return None  # it is on its way; only our view of it is gone for a moment
-    if slot.revision > envelope.revision:
-        console.print("A newer credential was sent for this slot in the meantime.")
-        return ExitCode.TRY_AGAIN
-    return _verdict(slot, console)
+        insist(partial(platform.send, submission))
+    except PlatformUnreachable as error:
+        detail = (
+            f"{error}. It may have arrived all the same: `byok key status {envelope.server_id} "
+            f"{envelope.slot_id}` tells, and setting it again is harmless"
+        )
+        raise PlatformUnreachable(detail) from None
 
 
-def _verdict(slot: SlotView, console: Console) -> ExitCode | None:
-    """Say what the server answered about the newest revision; None as long as it has not."""
-    for step in slot.steps:
-        if step.step is SlotStep.REJECTED:
-            console.print("[bold red]refused[/bold red] by the server; nothing else has changed")
-            console.print(reason_in_words(step.reason or "unknown"), markup=False)
-            return ExitCode.NEGATIVE
-        if step.step is not SlotStep.SENT and step.step is not SlotStep.NEEDS_KEY:
-            console.print("[bold green]stored[/bold green]  on the server, encrypted")
-            return ExitCode.OK
-    return None
+def _follow_one(platform: PlatformApi, sent: Sent, wish: KeySet, console: Console) -> ExitCode:
+    where = f"{sent.server_id}/{sent.slot_id}, sealed to its own key (revision {sent.revision})"
+    console.print(Text.assemble((f"{'sent':<10}", "bold"), f"to {where}"))
+    teller = key_follow.Teller(console)
+    with console.status(f"waiting for {sent.server_id}"):
+        followed = key_follow.follow(platform, [sent], wish.until, wish.wait, teller.hear)
+        [one] = key_follow.settled(platform, followed, wish.wait, teller.hear)
+    key_ends.end_of_one(one, key_follow.told_in_full(platform, one), console)
+    return key_follow.CODES[one.result]
 
 
-def show_status(server: ServerView, pinned: str | None, halts: Halted, console: Console) -> None:
-    """Print a table of *server*'s slots."""
-    console.print(Text(f"{server.server_id}: {_trust(server, pinned)}"))
-    if halts.locked:
-        lift = f"byok server unlock {server.server_id}"
-        console.print(f"locked: it opens and uses nothing, until `{lift}`", style="red")
-    if not server.slots:
-        console.print(f"No credentials yet; `byok key set {server.server_id} SLOT` sends one.")
-        return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("Slot", "Provider", "Revision", "State", "Since"):
-        table.add_column(title)
-    for slot in server.slots:
-        last = slot.latest
-        words = STEP_IN_WORDS[last.step]
-        if last.reason and last.step in _BAD:
-            words = f"{words}. {reason_in_words(last.reason)}"
-        stopped = slot.slot_id in halts.stopped
-        if stopped:
-            lift = f"byok key resume {server.server_id} {slot.slot_id}"
-            words = f"stopped, until `{lift}`; {words}"
-        style = "red" if stopped or last.step in _BAD else ""
-        at = f"{last.at:%Y-%m-%d %H:%M} UTC"
-        table.add_row(slot.slot_id, slot.provider, str(slot.revision), Text(words, style), at)
-    console.print(table)
-
-
-def _trust(server: ServerView, pinned: str | None) -> str:
-    if server.identity_key is None:
-        return "has not joined yet"
-    offered = server_fingerprint(server.server_id, server.identity_key)
-    if pinned is None:
-        return f"the platform says {in_fours(offered)}; not compared with its console yet"
-    if pinned == offered:
-        return f"{in_fours(offered)}, as you pinned it"
-    return f"NOT the server you pinned ({in_fours(pinned)}); send it nothing"
+def _follow_all(
+    platform: PlatformApi,
+    sent: Sequence[Sent],
+    failed: Mapping[str, Failed],
+    wish: KeySet,
+    console: Console,
+) -> ExitCode:
+    followed: list[Followed] = []
+    if sent:
+        with console.status(f"waiting for {len(sent)} servers"):
+            followed = key_follow.follow(platform, sent, wish.until, wish.wait)
+            followed = key_follow.settled(platform, followed, wish.wait)
+        rows = [(one, key_follow.told_in_full(platform, one)) for one in followed]
+        console.print(key_ends.receipts(rows))
+        key_ends.end_of_all(rows, complete=not failed, console=console)
+    for server_id, failure in failed.items():
+        console.print(Text(f"{server_id}: not sent. {plain(failure.message)}"))
+    codes = {key_follow.CODES[one.result] for one in followed}
+    codes |= {ExitCode(failure.exit_code) for failure in failed.values()}
+    return next((code for code in _WORST_FIRST if code in codes), ExitCode.OK)
 
 
 def _now() -> datetime:

@@ -9,21 +9,17 @@ from bus_schemas.keys import fingerprint_typed
 from bus_schemas.orders import Instruction, OrderKind
 from platform_handlers.owner.console import screen
 from platform_handlers.owner.ordering import Ordering, chosen_servers, give_orders, order_table
-from platform_handlers.owner.place import ID, Place, with_platform
+from platform_handlers.owner.place import SERVER, SLOT, Place, named, wait_option, with_platform
 from platform_handlers.owner.platform_api import PlatformApi
 
-_SERVER: Final = click.argument("server_id", metavar="SERVER", type=ID)
-_SLOT: Final = click.argument("slot_id", metavar="SLOT", type=ID)
 _FINGERPRINT: Final = click.argument("fingerprint", metavar="FINGERPRINT")
-_WAIT: Final = click.option(
-    "--wait", type=click.FloatRange(0, 3600), default=30.0, show_default=True, help="s"
-)
+_WAIT: Final = wait_option(30.0)
 _SERVERS: Final = click.option("--servers", metavar="A,B", help="On these servers.")
 _ALL: Final = click.option("--all", "every", is_flag=True, help="On all your servers.")
 
 
 @click.command()
-@_SERVER
+@SERVER
 @_WAIT
 @with_platform
 def lock(server_id: str, wait: float, place: Place) -> None:
@@ -35,7 +31,7 @@ def lock(server_id: str, wait: float, place: Place) -> None:
 
 
 @click.command()
-@_SERVER
+@SERVER
 @_WAIT
 @with_platform
 def unlock(server_id: str, wait: float, place: Place) -> None:
@@ -47,7 +43,7 @@ def unlock(server_id: str, wait: float, place: Place) -> None:
 
 
 @click.command()
-@_SERVER
+@SERVER
 @with_platform
 def orders(server_id: str, place: Place) -> None:
     """List the orders that wait for SERVER, and what it answered to the latest ones."""
@@ -56,8 +52,8 @@ def orders(server_id: str, place: Place) -> None:
 
 
 @click.command()
-@_SERVER
-@_SLOT
+@SERVER
+@SLOT
 @_WAIT
 @with_platform
 def stop(server_id: str, slot_id: str, wait: float, place: Place) -> None:
@@ -69,8 +65,8 @@ def stop(server_id: str, slot_id: str, wait: float, place: Place) -> None:
 
 
 @click.command()
-@_SERVER
-@_SLOT
+@SERVER
+@SLOT
 @_WAIT
 @with_platform
 def resume(server_id: str, slot_id: str, wait: float, place: Place) -> None:
@@ -124,9 +120,9 @@ def _to_some(
     every: bool,
     wait: float,
 ) -> None:
-    named = [ID.convert(name.strip(), None, None) for name in (servers or "").split(",") if name]
+    chosen = named(servers)
     what = Instruction(kind, argument=fingerprint_typed(fingerprint))
-    _give(place, lambda platform: chosen_servers(platform, named, every=every), what, wait)
+    _give(place, lambda platform: chosen_servers(platform, chosen, every=every), what, wait)
 
 
 def _give(

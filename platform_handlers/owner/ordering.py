@@ -4,10 +4,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 from rich.console import Console, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from bus_schemas.api import OrderList, OrderState, OrderView, ServerView
@@ -18,12 +18,17 @@ from bus_schemas.fields import at_utc
 from bus_schemas.keys import server_fingerprint
 from bus_schemas.orders import Addressee, Instruction, OrderKind, Stamp, life, sign_order
 from bus_schemas.transport.fresh import new_id
-from platform_handlers.owner.console import plain
+from platform_handlers.owner.console import columns, plain
 from platform_handlers.owner.home import Home
-from platform_handlers.owner.platform_api import PlatformApi, PlatformRefused, PlatformUnreachable
+from platform_handlers.owner.platform_api import (
+    LOOK_EVERY_SECONDS,
+    PlatformApi,
+    PlatformRefused,
+    PlatformUnreachable,
+    insist,
+)
 from platform_handlers.owner.words import order_reason_in_words
 
-_LOOK_EVERY_SECONDS = 0.25
 _ATTEMPTS = 3
 _STALE = "urn:byok:problem:stale-n"
 
@@ -48,6 +53,10 @@ _DONE: Final = {
     OrderKind.UNLOCK: "the lock is lifted; it unlocks now",
     OrderKind.TRUST: "obeys that owner key, too",
     OrderKind.DISTRUST: "obeys that owner key no more",
+    OrderKind.VERIFY: "asks the provider now",
+    OrderKind.PROMOTE: "uses that credential from now on, untested",
+    OrderKind.ABORT: "has given that credential up; the one before it goes on",
+    OrderKind.RETIRE: "has taken that credential, and all before it, out of use for good",
 }
 
 
@@ -111,9 +120,7 @@ def order_table(found: OrderList) -> RenderableType:
     """Return the orders to one server as a table, by their numbers."""
     if not found.orders:
         return f"No order was given to {found.server_id}."
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("No.", "Order", "Slot", "State", "Answered"):
-        table.add_column(title)
+    table = columns("No.", "Order", "Slot", "State", "Answered")
     for view in found.orders:
         state = view.state.value
         if view.reason is not None:
@@ -157,26 +164,13 @@ def _give(platform: PlatformApi, home: Home, to: Addressee, what: Instruction) -
         n = home.number_order(fingerprint, platform.orders(to.server_id).last_n)
         order = sign_order(key, to, what, Stamp(new_id(), n, at_utc(time.time()) + life(what.kind)))
         try:
-            _hand_in(platform, to.server_id, order)
+            insist(partial(platform.order, to.server_id, order))
         except PlatformRefused as refusal:
             if refusal.problem.type != _STALE or attempt == _ATTEMPTS:
                 raise
         else:
             break
     return _Given(to.server_id, order)
-
-
-def _hand_in(platform: PlatformApi, server_id: str, order: Order) -> None:
-    """Hand in; if the answer gets lost hand the very same order in again, which is harmless."""
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            platform.order(server_id, order)
-        except PlatformUnreachable:
-            if attempt == _ATTEMPTS:
-                raise
-            time.sleep(attempt)
-        else:
-            return
 
 
 def _watch(
@@ -189,7 +183,7 @@ def _watch(
                 return _told(view, given.server_id, kind, console)
             if time.monotonic() >= deadline:
                 break
-            time.sleep(_LOOK_EVERY_SECONDS)
+            time.sleep(LOOK_EVERY_SECONDS)
     until = f"{given.order.not_after:%Y-%m-%d %H:%M} UTC"
     console.print(
         Text(

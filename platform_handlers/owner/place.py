@@ -1,6 +1,7 @@
 """What the owner's commands have in common: ids, the owner's folder, and where the platform is."""
 
 import functools
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +41,35 @@ class _Id(click.ParamType[str]):
         return str(value)
 
 
+class _Seconds(click.FloatRange):
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 (click's signature)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
+        """Refuse what is no number: nothing is ever later than `nan`."""
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return seconds
+
+
 ID: Final = _Id()
+SERVER: Final = click.argument("server_id", metavar="SERVER", type=ID)
+SLOT: Final = click.argument("slot_id", metavar="SLOT", type=ID)
+
+
+def wait_option(default: float) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the option that says how long to wait for a server's word."""
+    return click.option(
+        "--wait", type=_Seconds(0, 3600), default=default, show_default=True, help="s"
+    )
+
+
+def named(text: str | None) -> tuple[str, ...]:
+    """Return the ids in *text*, which has commas between them, each once."""
+    return tuple(dict.fromkeys(ID(name.strip()) for name in (text or "").split(",") if name))
 
 
 def with_home(command: Callable[..., None]) -> Callable[..., None]:

@@ -2,9 +2,11 @@
 
 import contextlib
 import ssl
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -17,6 +19,7 @@ from bus_schemas.api import (
     SealedSubmission,
     ServerList,
     ServerView,
+    SlotHistory,
     SlotView,
 )
 from bus_schemas.approval import Approval, ApprovalReply
@@ -26,7 +29,11 @@ from bus_schemas.events.config import Order
 from platform_handlers.owner import authorities
 from platform_handlers.owner.home import Address
 
+LOOK_EVERY_SECONDS: Final = 0.25
+"""How often a command that waits for a server's word looks for it."""
+
 _SECONDS = 20.0
+_ATTEMPTS = 3
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -49,6 +56,28 @@ class PlatformRefused(ByokError):
 
     def __str__(self) -> str:
         return self.problem.detail
+
+
+def passing(error: ByokError) -> bool:
+    """Whether only our view is gone for a moment; what we look for goes on meanwhile."""
+    busy = {429, 503}
+    return not isinstance(error, PlatformRefused) or error.problem.status in busy
+
+
+def insist(hand_in: Callable[[], object]) -> None:
+    """Hand in; if the answer gets lost hand the very same in again, which is harmless.
+
+    Raises PlatformRefused, and PlatformUnreachable when all attempts failed.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            hand_in()
+        except PlatformUnreachable:
+            if attempt == _ATTEMPTS:
+                raise
+            time.sleep(attempt)
+        else:
+            return
 
 
 class PlatformApi:
@@ -94,6 +123,11 @@ class PlatformApi:
     def slot(self, server_id: str, slot_id: str) -> SlotView:
         """Return how far a slot has come."""
         return self._ask("GET", f"/api/servers/{server_id}/slots/{slot_id}", SlotView)
+
+    def history(self, server_id: str, slot_id: str) -> SlotHistory:
+        """Return the newest rotations of a slot."""
+        path = f"/api/servers/{server_id}/slots/{slot_id}/history"
+        return self._ask("GET", path, SlotHistory)
 
     def banners(self) -> BannerList:
         """Return the owner's banners."""

@@ -282,3 +282,14 @@ def test_a_foreign_subject_is_not_repeated_either() -> None:
     error = refusal(OBSERVED, "byok.v1.fingerprint.canary")
     assert error is not None
     assert "canary" not in _everything_said(error)
+
+
+@pytest.mark.parametrize(
+    "told_first",
+    [b'"type":"byok.health.reported.v1",', b'"x":{"type": "byok.health.reported.v1"},'],
+    ids=["said twice", "within another field"],
+)
+def test_a_type_that_only_stands_first_decides_nothing(told_first: bytes) -> None:
+    """The parser is chosen by the envelope's own type, whatever else in the message looks so."""
+    misleading = OBSERVED.replace(b"{", b"{" + told_first, 1)
+    assert decode(misleading, SUBJECT) == decode(OBSERVED, SUBJECT)

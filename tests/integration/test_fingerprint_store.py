@@ -14,11 +14,11 @@ from bus_schemas.codec import encode
 from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.ledger import Batch, Fact, Position
 from platform_handlers.banner.lifecycle import announcement
-from platform_handlers.fingerprint import edits, projection
+from platform_handlers.fingerprint import edits, projection, rotations
 from platform_handlers.fingerprint.projection import Dirty
 from platform_handlers.fingerprint.store import FingerprintStore
 from tests.facts import Ledger
-from tests.histories import HAPPENINGS, World
+from tests.histories import ABOUT_ROTATIONS, HAPPENINGS, World
 
 
 def batch(facts: list[Fact]) -> Batch:
@@ -53,6 +53,7 @@ async def fold_in_pieces(world: World, dice: Random, path: Path) -> list[tuple[i
         assert (state.servers, state.holders) == (whole.servers, whole.holders)
         assert {b.key: b for b in state.banners} == {b.key: b for b in whole.banners}
         assert state.banners.dismissed == whole.banners.dismissed
+        assert state.rotations == whole.rotations  # and when each is to be looked at
         assert (state.ticks, state.minute) == (whole.ticks, whole.minute)
         return await announced(store)
     finally:
@@ -66,9 +67,12 @@ def test_batches_and_restarts_do_not_show(dice: Random, length: int) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(edits, "SERVER_LIFE_TICKS", 4)
         patch.setattr(projection, "_SWEEP_EVERY_TICKS", 2)
+        patch.setattr(rotations, "STUCK_TICKS", 2)
+        patch.setattr(rotations, "NOTICE_DAYS", (3, 5))
+        patch.setattr(rotations, "_DAY", 1)
         world = World()
         for _ in range(length):
-            dice.choice(HAPPENINGS)(world, dice)
+            dice.choice([*HAPPENINGS, *ABOUT_ROTATIONS])(world, dice)
             world.catch_up()
         path = Path(folder) / "fingerprint.db"
         assert asyncio.run(fold_in_pieces(world, dice, path)) == expected(world)

@@ -93,9 +93,10 @@ async def provision(platform: Platform, server_id: str = "acme-1") -> Bus:
 
 
 async def test_a_rejection_is_told_once_and_its_end_too_over_restarts(
-    platform: Platform, tmp_path: Path
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A restarted handler knows what was told, so the banner it raised can be cleared."""
+    monkeypatch.setattr(rules, "REJECTED_AT_LEAST_SECONDS", 0)
     server = await provision(platform)
     async with running(platform, tmp_path):
         await store(server, fresh(report(1, Validity.INVALID)))
@@ -113,6 +114,7 @@ async def test_a_server_that_says_now_this_now_that_does_not_fill_the_ledger(
     """Each change would be a fact for 400 days; that it is silent, or double, is told anyway."""
     monkeypatch.setattr(handling, "_SLOT_CHANGES", Allowance(burst=3, per_second=1e-9, at_once=1))
     monkeypatch.setattr(rules, "SILENT_AFTER_SECONDS", 0.3)
+    monkeypatch.setattr(rules, "REJECTED_AT_LEAST_SECONDS", 0)
     monkeypatch.setattr(handling, "_LOOK_SECONDS", 0.05)
     server = await provision(platform)
     async with running(platform, tmp_path):
@@ -206,7 +208,7 @@ async def test_what_is_told_and_what_is_folded_do_not_overwrite_each_other(
         *(opened.tell([change]) for change in changes), *(opened.apply(batch(s)) for s in silent)
     )
     known = dict(opened.servers)
-    assert all(k.silent and k.rejected == {"main"} for k in known.values())
+    assert all(k.silent and set(k.rejected) == {"main"} for k in known.values())
     await opened.database.close()
     again = await HealthStore.open(tmp_path / "health.db")
     assert again.servers == known

@@ -26,10 +26,13 @@ from bus_schemas.orders import Addressee, Instruction, OrderKind, Stamp, sign_or
 from bus_schemas.transport.database import StorageFull
 from vps_runtime.enrolment.pins import Pins, change_pins, read_pins, write_pins
 from vps_runtime.facts.store import Facts
+from vps_runtime.facts.told import stored_memory
 from vps_runtime.orders import obey
 from vps_runtime.orders.obey import LockOrdered, Orders
 from vps_runtime.orders.rules import stopped
+from vps_runtime.rotation.rules import SlotRotation, rotation_key, rotation_of
 from vps_runtime.state import NotEnrolled, Settings, StateFolder
+from vps_runtime.vault.credentials import Held
 
 OWNER, SECOND = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 PLATFORM = Ed25519PrivateKey.generate()
@@ -425,3 +428,48 @@ def test_a_damaged_platform_key_is_not_quietly_nobodys(server: Server) -> None:
         server.state.read_orders_key()
     server.state.orders_key.unlink()
     assert server.state.read_orders_key() is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"),
+    [
+        (OrderKind.PROMOTE, "locked"),
+        (OrderKind.ABORT, None),
+        (OrderKind.VERIFY, None),
+        (OrderKind.RETIRE, None),
+    ],
+)
+async def test_a_locked_server_obeys_orders_about_revisions_but_forces_none(
+    server: Server, kind: OrderKind, refused: str | None
+) -> None:
+    """Whether a credential opens can be seen with the vault open only."""
+    held = Held("anthropic", 2, "anthropic", CredentialKind.API_KEY, SLOT.rotation_id, 0, ())
+    rotation = SlotRotation(pending=2, newest=2)
+    key = rotation_key("anthropic")
+    async with server.running() as orders:
+        memory = {key: rotation.model_dump_json(), **stored_memory(held)}
+        await orders._facts.tell(remember=memory)  # noqa: SLF001 (as the announcer has told)
+        await orders.obey(server.document(server.order(kind, slot_id="anthropic", argument="2")))
+        after = rotation_of("anthropic", orders._facts.told)  # noqa: SLF001
+    assert server.answers() == [(1, refused)]
+    assert after.current is None
+    assert (after == rotation) is (refused is not None)
+
+
+async def test_a_retirement_does_not_wait_behind_an_order_that_cannot_be_done(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its effect at once, and its answer when its turn comes."""
+    trust = server.order(OrderKind.TRUST, argument=pin(SECOND))
+    retire = server.order(OrderKind.RETIRE, slot_id="anthropic", argument="2")
+    carrying = server.document(trust, retire).model_copy(update={"slots": (SLOT,)})
+    with monkeypatch.context() as patch:
+        patch.setattr(obey, "change_pins", no_room)
+        async with server.running() as orders:
+            with pytest.raises(OSError, match="No space"):
+                await orders.obey(carrying)
+            assert rotation_of("anthropic", orders._facts.told).floor == 2  # noqa: SLF001
+    assert server.answers() == []
+    async with server.running() as orders:
+        await orders.obey(carrying)
+    assert server.answers() == [(1, None), (2, None)]

@@ -135,5 +135,6 @@ async def tapped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tapp
         await story.send_credentials(key)
         before = await story.banners_when(all_raised)
         await story.rotate(key)
+        await story.call(key.provider)
         after = await story.banners_when(key_cleared)
         yield Tapped(story, before, after, bus, api)

@@ -1,6 +1,7 @@
 """The leak drill's acts: canaries through every flow and every error path of a running system."""
 
 import asyncio
+import contextlib
 import json
 import os
 import ssl
@@ -27,10 +28,15 @@ from platform_handlers.owner import sealing
 from platform_handlers.owner.home import Home
 from platform_handlers.owner.platform_api import PlatformApi, PlatformRefused
 from tests import canaries
+from tests.provider.process import ProviderProcess
+from vps_runtime.state import StateFolder
 
 OWNER: Final = "drill"
 SERVER: Final = "drill-1"
 _BAD: Final = {SlotStep.REJECTED, SlotStep.ABORTED, SlotStep.NEEDS_KEY}
+_GOOD: Final = {SlotStep.STORED, SlotStep.VERIFIED, SlotStep.IN_USE, SlotStep.DRAINED}
+_CALLED: Final = "mistral"
+"""The slot that is called through the gateway."""
 PLANTED: Final = "a bug that the drill planted"
 FULL: Final = "No space left on device"
 _PATIENCE_SECONDS: Final = 30
@@ -58,12 +64,16 @@ class Drill:
 
     story: Story
     now: int
+    provider: ProviderProcess
+    """Where every credential is sealed to: no call leaves this machine."""
     fingerprints: dict[str, str] = field(default_factory=dict)
     """By server, as its console showed them."""
     refused: int = 0
     """Requests and commands that failed, as they should."""
     crashes: list[str] = field(default_factory=list)
     """Last words of the processes that were made to crash."""
+    answers: list[httpx.Response] = field(default_factory=list)
+    """What the gateway gave the agent."""
 
     @property
     def stage(self) -> Stage:
@@ -86,7 +96,7 @@ class Drill:
         ca = ("--ca", str(self.story.installation.ca))
         await self.stage.command(PLATFORM, "owner", "connect", url, *ca, *home, stdin=token)
         await self.join(SERVER)
-        self.stage.start(SERVER, VPS, "run", "--state", str(self.story.server_folder(SERVER)))
+        self.stage.start(SERVER, *self._run(SERVER))
         await self.view(SERVER)
 
     async def join(self, server_id: str) -> None:
@@ -100,6 +110,10 @@ class Drill:
         await self.stage.command(VPS, *join, stdin=token)
         shown = await self.stage.command(VPS, "fingerprint", *folder)
         self.fingerprints[server_id] = shown.split()[-1]
+
+    def _run(self, server_id: str) -> tuple[str, ...]:
+        folder = str(self.story.server_folder(server_id))
+        return (VPS, "run", "--state", folder, "--gateway-port", "0")
 
     async def view(self, server_id: str) -> ServerView:
         """Return the server as its owner sees it, once it has a sealing key."""
@@ -122,9 +136,9 @@ class Drill:
         slots = canaries.everything()
         with PlatformApi(self.home.address()) as platform:
             for slot_id, (provider, kind) in slots.items():
-                wish = self._sealed(view, slot_id, provider, payload_of(provider, kind))
+                wish = self._sealed(view, slot_id, provider, self._payload(provider, kind))
                 await asyncio.to_thread(platform.send, wish)
-        await self.settled({SlotStep.STORED}, slots)
+        await self.settled(_GOOD, slots)
 
     async def settled(self, wanted: set[SlotStep], slots: Iterable[str]) -> None:
         """Wait until the last step of all *slots* is one of *wanted*."""
@@ -146,14 +160,52 @@ class Drill:
         about = sealing.Sealing(OWNER, slot_id, provider, revision, new_id(), at_utc(self.now))
         return sealing.submission(payload, server, about, self.home.owner_key())
 
+    def _payload(self, provider: Provider, kind: CredentialKind) -> CredentialPayload:
+        """Return *provider*'s canary, which may be sent to the made-up provider only."""
+        origin = self.provider.origin
+        if kind is CredentialKind.OAUTH:
+            return sealing.oauth_set(canaries.sign_in(provider, origin), provider, origin)
+        return sealing.api_key(canaries.api_key(provider), provider, origin)
+
+    async def call(self) -> None:
+        """Calls through the gateway: good, streamed, broken, refused with the key repeated."""
+        state = StateFolder(self.story.server_folder(SERVER))
+        key = canaries.api_key(load_providers()[_CALLED])
+        token, url = state.agent_token.read_text().strip(), state.gateway_url.read_text().strip()
+        bearer, stranger = {"Authorization": f"Bearer {token}"}, {"x-api-key": canaries.SPILLED}
+        chat = f"/{_CALLED}/chat/completions"
+        spilled = json.dumps({"stream": True, "messages": canaries.SPILLED})
+        async with httpx.AsyncClient(base_url=url, headers=bearer) as agent:
+
+            async def good() -> bool | None:
+                return (await agent.post(chat, content="{}")).status_code == 200 or None
+
+            async def tell(path: str, headers: Mapping[str, str], body: str, **how: object) -> None:
+                await asyncio.to_thread(self.provider.accept, key, **how)
+                with contextlib.suppress(httpx.RemoteProtocolError):  # broken, as it should be
+                    self.answers.append(await agent.post(path, content=body, headers=headers))
+                self.refused += 1
+
+            await self.stage.until("a call through the gateway", good, every=0.2)
+            await tell(chat, {"X-Mine": canaries.SPILLED}, spilled)
+            await tell(chat, {}, spilled, breaks_after=3)
+            for status in (400, 401, 403, 429, 500):
+                await tell(chat, {}, spilled, status=status, echo=True)
+            for path in (f"/{canaries.SPILLED}/x", f"/{_CALLED}/../{canaries.SPILLED}"):
+                await tell(path, {}, spilled)
+            await tell(f"{chat}?key={canaries.SPILLED}", stranger | {"Authorization": ""}, spilled)
+            await tell(chat, {"Origin": f"https://{canaries.SPILLED}.example"}, spilled)
+
     async def live_on(self) -> None:
         """A rotation, a stop and a resume, a restart, a recovery code, a replay."""
         view = await self.view(SERVER)
         provider = load_providers()["openai"]
-        wish = self._sealed(view, "openai", provider, payload_of(provider, CredentialKind.API_KEY))
+        wish = self._sealed(
+            view, "openai", provider, self._payload(provider, CredentialKind.API_KEY)
+        )
         with PlatformApi(self.home.address()) as platform:
             await asyncio.to_thread(platform.send, wish)
-        await self.settled({SlotStep.STORED, SlotStep.RETIRED}, ["openai"])
+        await self.settled(_GOOD | {SlotStep.RETIRED}, ["openai"])
         home = ("--home", str(self.story.owner_folder(OWNER)))
         for verb in ("stop", "resume"):
             await self.stage.command(PLATFORM, "key", verb, SERVER, "openai", *home)
@@ -169,7 +221,7 @@ class Drill:
     async def send_mutations(self) -> None:
         """Two hundred damaged copies of one good envelope."""
         provider = load_providers()["anthropic"]
-        payload = payload_of(provider, CredentialKind.API_KEY)
+        payload = self._payload(provider, CredentialKind.API_KEY)
         wish = self._sealed(await self.view(SERVER), "mutated", provider, payload)
         raw, address = wish.model_dump_json().encode(), self.home.address()
         headers = {
@@ -188,7 +240,7 @@ class Drill:
     async def send_what_is_refused(self) -> None:
         """Envelopes that the API, or the server behind it, must turn down."""
         provider = load_providers()["anthropic"]
-        payload = payload_of(provider, CredentialKind.API_KEY)
+        payload = self._payload(provider, CredentialKind.API_KEY)
         view = await self.view(SERVER)
         good = self._sealed(view, "refused", provider, payload)
         stranger = Ed25519PrivateKey.generate()
@@ -270,15 +322,17 @@ class Drill:
 
     async def crash_the_agent(self) -> None:
         """An agent with a planted bug, one with a full disk, each with a credential in hand."""
-        name, folder = "drill-2", self.story.server_folder("drill-2")
-        run = ("run", "--state", str(folder))
+        name = "drill-2"
+        _, *run = self._run(name)
         await self.join(name)
         self.stage.start(name, VPS, *run)
         view = await self.view(name)
         await asyncio.to_thread(self.stage.kill, name)
         self.stage.processes.pop(name)
         provider = load_providers()["openai"]
-        wish = self._sealed(view, "openai", provider, payload_of(provider, CredentialKind.API_KEY))
+        wish = self._sealed(
+            view, "openai", provider, self._payload(provider, CredentialKind.API_KEY)
+        )
         with PlatformApi(self.home.address()) as platform:
             await asyncio.to_thread(platform.send, wish)
         bug = _BROKEN_VAULT.format(error=f"RuntimeError({PLANTED!r})")
@@ -312,13 +366,6 @@ class Drill:
         self.refused += 1
         (self.stage.folder / "logs" / f"command-{process.pid}.log").write_bytes(said)
         return said.decode()
-
-
-def payload_of(provider: Provider, kind: CredentialKind) -> CredentialPayload:
-    """Return *provider*'s canary."""
-    if kind is CredentialKind.OAUTH:
-        return sealing.oauth_set(canaries.sign_in(provider), provider, None)
-    return sealing.api_key(canaries.api_key(provider), provider, None)
 
 
 def resigned(envelope: SealedEnvelope, key: Ed25519PrivateKey) -> SealedEnvelope:

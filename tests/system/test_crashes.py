@@ -6,16 +6,14 @@ import signal
 import time
 from pathlib import Path
 
-from platform_handlers.demo import credentials
 from platform_handlers.demo.stage import DemoFailed, Stage
 from platform_handlers.demo.story import ApiKey, Story, all_raised, key_cleared
 from tests.system.processes import children
 
 PATIENCE_SECONDS = 40
-LOGIN = ("claude-login", credentials.sign_in(), "--kind", "oauth")
 
 
-async def insist(story: Story, *arguments: str) -> None:
+async def insist(story: Story, *arguments: str) -> str:
     """Run `byok key set` as a person would: again, while it cannot get through."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -51,12 +49,12 @@ async def test_the_loop_ends_right_whoever_is_killed_in_the_middle(tmp_path: Pat
         for victim, arguments in (
             ("acme-1", ("acme", "acme-1", key.provider, key.secret)),
             ("platform", ("acme", "acme-2", key.provider, key.secret)),
-            ("evaluator", ("acme", "acme-1", *LOGIN)),
+            ("evaluator", ("acme", "acme-1", *story.login())),
         ):
             setting = asyncio.create_task(insist(story, *arguments))
             await crash(story, victim)
             await setting
-        setting = asyncio.create_task(insist(story, "globex", "globex-1", *LOGIN))
+        setting = asyncio.create_task(insist(story, "globex", "globex-1", *story.login()))
         await crash_bus(story)
         await setting
         raised = await story.banners_when(all_raised)

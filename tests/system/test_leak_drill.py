@@ -14,6 +14,7 @@ import pytest_asyncio
 from platform_handlers.demo.stage import Stage
 from platform_handlers.demo.story import Story
 from tests import canaries
+from tests.provider.process import provider_process
 from tests.system.conftest import Tapped
 from tests.system.drill import FULL, OWNER, PLANTED, SERVER, Drill, memory, trusting
 from tests.system.processes import children
@@ -32,10 +33,10 @@ async def drill(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Drill
     folder: Path = tmp_path_factory.mktemp("drill")
     temporary = folder / "tmp"
     temporary.mkdir()
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, provider_process(accepts_all=True) as provider:
         patch.setenv("BYOK_LOG_LEVEL", "debug")
         patch.setenv("TMPDIR", str(temporary))
-        found = Drill(Story(Stage(folder), lambda _text: None), int(time.time()))
+        found = Drill(Story(Stage(folder), lambda _text: None), int(time.time()), provider)
         try:
             await found.open()
             await found.send_everything()
@@ -44,6 +45,7 @@ async def drill(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Drill
             await found.spill()
             await found.paste_badly()
             await found.crash_the_agent()
+            await found.call()
             await found.live_on()
             yield found
         finally:
@@ -59,6 +61,23 @@ async def test_every_act_was_played(drill: Drill) -> None:
     assert "Traceback" in drill.crashes[1]
     assert "Traceback" in drill.crashes[2]
     assert FULL in drill.crashes[3]
+
+
+async def test_the_gateway_gives_no_key_to_its_agent(drill: Drill) -> None:
+    """The provider repeated it in body and head of each refusal; the agent saw stars."""
+    statuses = [answer.status_code for answer in drill.answers]
+    assert statuses[:1] + statuses[-9:] == [200, 400, 401, 403, 429, 500, 400, 400, 401, 403]
+    echoed = [answer for answer in drill.answers if answer.status_code == 429]
+    assert ["****" in answer.text for answer in echoed] == [True]
+    seen = b"\n".join(f"{one.headers}\n{one.text}".encode() for one in drill.answers)
+    assert hits("answers", seen, BOTH) == []
+
+
+async def test_the_gateway_s_log_is_searched(drill: Drill) -> None:
+    """What it says is in the folder of the next test, at its chattiest level."""
+    log = drill.stage.log(SERVER)
+    assert drill.stage.folder in log.parents
+    assert "gateway_listens" in log.read_text()
 
 
 async def test_no_file_holds_a_credential(drill: Drill) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import ssl
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from bus_schemas.transport.target import BusUnavailable
 from platform_handlers.authority.accounts import user_credentials
 from platform_handlers.authority.role_bus import role_bus
 from platform_handlers.demo import credentials
+from platform_handlers.demo.stage import PLATFORM
 from platform_handlers.owner.home import Home
 from platform_handlers.replay.fold import messages
 from tests.system.conftest import ACCOUNTS, Tapped
@@ -154,3 +156,41 @@ async def test_the_hunt_finds_a_planted_leak(tapped: Tapped) -> None:
         await bus.close()
     assert hits("bus", bytes(tapped.bus["CORE"]), credentials.ALL)
     assert hits("streams", await tapped.streams(), credentials.ALL)
+
+
+async def owner(tapped: Tapped, *words: str) -> str:
+    """Run a command of acme's on acme's own machine; return what it printed."""
+    story = tapped.story
+    home = ("--home", str(story.owner_folder("acme")))
+    return await story.stage.command(PLATFORM, *words, *home)
+
+
+async def test_the_owner_sees_what_is_in_use_and_which_key_may_be_revoked(tapped: Tapped) -> None:
+    """After the rotation: the new key in use, with a receipt and its tag; the old one let go."""
+
+    async def reported() -> dict[str, Any] | None:
+        found = json.loads(await owner(tapped, "key", "status", "acme-2", "anthropic", "--json"))
+        [slot] = found["servers"][0]["slots"]
+        there: dict[str, Any] | None = slot if slot["receipt"] else None
+        return there
+
+    slot = await tapped.story.stage.until("the report with the receipt", reported, every=0.5)
+    assert (slot["revision_in_use"], slot["state"], slot["validity"]) == (2, "current", "valid")
+    assert slot["previous_key"] == "may-be-revoked"
+    assert (slot["receipt"]["revision"], slot["receipt"]["provider_status"]) == (2, 200)
+    assert len(slot["receipt"]["short_tag"]) == 8
+    said = await owner(tapped, "key", "verify", "acme-2", "anthropic")
+    assert "revision 2: the provider accepts it" in said
+
+
+async def test_a_compromised_key_is_out_of_use_when_the_command_says_so(tapped: Tapped) -> None:
+    """The agent's next call is refused on the spot; a new key brings it back."""
+    story = tapped.story
+    assert await story.ask("acme-2", "anthropic") == 200
+    said = await owner(tapped, "key", "compromised", "acme-2", "anthropic", "--yes")
+    assert "acme-2 uses it no more" in said
+    assert await story.ask("acme-2", "anthropic") == 401
+    await story.set_key("acme", "acme-2", "anthropic", credentials.NEXT_API_KEY)
+    assert await story.ask("acme-2", "anthropic") == 200
+    rows = (await owner(tapped, "key", "history", "acme-2", "anthropic")).splitlines()
+    assert [row.split()[0] for row in rows if row[:1].isdigit()] == ["1", "2", "3"]

@@ -183,3 +183,56 @@ def test_very_many_keys_and_the_longest_names_fit_what_the_api_says() -> None:
             BannerCode.OWNER_KEY_CHANGED, slot=None, keys=KeyChanges(added=("A" * 20,) * 8)
         ).explanation
     )
+
+
+@pytest.mark.parametrize("reason", [None, "refused_by_provider", "of_a_newer_build"])
+def test_a_refused_key_is_the_providers_word(reason: str | None) -> None:
+    """Whatever else is known, the key was good and is no longer."""
+    said = rejected(reason)
+    assert said.title == "The provider refuses the key on acme-1"
+    assert "turns it down" in said.explanation
+
+
+def test_a_sign_in_that_somebody_else_used_is_explained() -> None:
+    """Its owner sees a key refused that nobody touched: they must learn of the second holder."""
+    said = rejected("invalid_grant")
+    assert said.title == "The sign-in on acme-1 has ended"
+    assert "slot anthropic of acme-1" in said.explanation
+    assert "somebody else used it" in said.explanation
+    assert "Sign in separately" in said.what_to_do
+    assert "stolen" in said.what_to_do
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("refresh_answer_lost", "got lost on its way"),
+        ("refresh_token_spent", "another slot of this server"),
+    ],
+)
+def test_a_sign_in_that_ended_by_accident_accuses_nobody(reason: str, words: str) -> None:
+    """It may have been this server itself: sign in anew, nothing was stolen."""
+    said = rejected(reason)
+    assert said.title == "The sign-in on acme-1 has ended"
+    assert words in said.explanation
+    assert "Sign in anew" in said.what_to_do
+    assert "stolen" not in said.what_to_do
+
+
+def rejected(reason: str | None) -> Words:
+    """Return the words of a refused key."""
+    code = BannerCode.KEY_REJECTED
+    return words_for(
+        BannerRaised(
+            owner_id="acme",
+            banner_id="acme-1_anthropic_key-rejected",
+            server_id="acme-1",
+            slot_id="anthropic",
+            code=code,
+            severity=code.severity,
+            colour=code.severity.colour,
+            revision=1,
+            reason=reason,
+            since_time=datetime(2026, 11, 23, tzinfo=UTC),
+        )
+    )

@@ -2,10 +2,11 @@
 
 import pytest
 
+from bus_schemas.events import CredentialInUse, StatusChanged
 from bus_schemas.events.banner import BannerCode
 from bus_schemas.events.health import Transition
 from bus_schemas.transport.ledger import Fact
-from platform_handlers.banner.lifecycle import BannerKey, Wanted
+from platform_handlers.banner.lifecycle import BannerKey, Content, Wanted
 from platform_handlers.fingerprint.conditions import Wish, ended, wishes
 from tests.facts import Ledger
 
@@ -27,16 +28,37 @@ def test_each_transition_raises_or_clears_its_banner(
     assert wishes(event) == (Wish(BannerKey("acme-1", slot or "", code), wanted),)
 
 
-def test_a_slot_without_a_key_says_so_until_one_is_stored() -> None:
-    """Storing a credential ends both that none was there and that the one before was refused."""
+def test_a_refusal_says_why_where_more_is_known() -> None:
+    """That a sign-in was used elsewhere is told, not only that it ended; the rest has no reason."""
+    event = StatusChanged(
+        server_id="acme-1",
+        owner_id="acme",
+        transition=Transition.REJECTED,
+        slot_id="main",
+        reason="invalid_grant",
+    )
+    [wish] = wishes(event)
+    assert wish.wanted == Wanted(Content(reason="invalid_grant"))
+
+
+def test_a_slot_without_a_key_says_so_until_one_is_used() -> None:
+    """Using a credential ends both that none was there and that the one before was refused.
+
+    Having none ends the refusal: there is nothing left to refuse.
+
+    Storing one ends neither: the provider may turn it down, and what was in use stays so.
+    """
     ledger = Ledger()
     missing = BannerKey("acme-1", "main", BannerCode.KEY_MISSING)
     rejected = BannerKey("acme-1", "main", BannerCode.KEY_REJECTED)
-    assert wishes(ledger.needs_key("acme-1").envelope.data) == (Wish(missing, Wanted()),)
-    assert wishes(ledger.stored("acme-1").envelope.data) == (
-        Wish(missing, None),
+    assert wishes(ledger.needs_key("acme-1").envelope.data) == (
+        Wish(missing, Wanted()),
         Wish(rejected, None),
     )
+    assert wishes(ledger.stored("acme-1").envelope.data) == ()
+    used = ledger.step(CredentialInUse, "acme-1", provider_status=200)
+    for fact in (ledger.promoted("acme-1"), used):
+        assert wishes(fact.envelope.data) == (Wish(missing, None), Wish(rejected, None))
 
 
 def test_an_approval_ends_the_suspicion_of_a_copy() -> None:

@@ -126,6 +126,21 @@ def test_what_is_refused(changes: dict[str, object], base: int, reason: str) -> 
     assert caught.value.detail
 
 
+def test_a_retired_revision_is_not_asked_for_again_but_a_newer_one_is() -> None:
+    """An owner's client may repeat its last sealing after it was retired."""
+    situation = after(sealing(3))
+    assert situation.current is not None
+    [slot] = situation.current.slots
+    retired = situation.current.model_copy(
+        update={"slots": (slot.model_copy(update={"min_revision": 4}),)}
+    )
+    gone = replace(situation, current=retired)
+    with pytest.raises(Refused, match="revision_retired"):
+        plan(gone, sealing(3), 2)
+    [newer] = plan(gone, sealing(4, envelope_id=IDS[50]), 3).slots
+    assert (newer.revision, newer.min_revision) == (4, 4)
+
+
 def test_a_changed_envelope_is_refused() -> None:
     """The platform itself looks at the signature, so that nonsense never reaches a server."""
     forged = sealing().model_copy(update={"revision": 2})

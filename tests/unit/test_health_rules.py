@@ -1,15 +1,27 @@
 """Which transitions a health report, or its absence, means."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus_schemas.events import HealthReported, ServerUnlocked, StatusChanged, UnlockAnswered
+from bus_schemas.events import (
+    CredentialInUse,
+    CredentialVerified,
+    HealthReported,
+    ServerUnlocked,
+    StatusChanged,
+    UnlockAnswered,
+)
 from bus_schemas.events.health import SlotHealth, Transition, Validity
+from bus_schemas.transport.ledger import Fact
 from platform_handlers.health.rules import (
+    REJECTED_AT_LEAST_SECONDS,
     SILENT_AFTER_SECONDS,
     STRAY_SECONDS,
     Known,
+    Rejection,
     on_report,
     on_silence,
     started,
@@ -41,6 +53,11 @@ def report(**slots: Validity) -> HealthReported:
     )
 
 
+def refused(*slots: str, reason: str | None = None, at: float = 0.0) -> dict[str, Rejection]:
+    """The provider refuses the keys of these slots, told long ago unless said otherwise."""
+    return dict.fromkeys(slots, Rejection(at, reason))
+
+
 def transitions(
     known: Known, reported: HealthReported, age_seconds: float = 0
 ) -> list[tuple[Transition, str | None]]:
@@ -65,9 +82,99 @@ def test_only_a_clear_word_changes_how_a_key_stands(
     validity: Validity, rejected: bool, expected: Transition | None
 ) -> None:
     """`unknown` neither rejects nor accepts, and nothing is told twice."""
-    known = Known("acme", rejected=frozenset({"main"} if rejected else ()))
+    known = Known("acme", rejected=refused("main") if rejected else {})
     expect = [(expected, "main")] if expected else []
     assert transitions(known, report(main=validity)) == expect
+
+
+def reasoned(reason: str | None, validity: Validity = Validity.INVALID) -> HealthReported:
+    """What acme-1 reports of its one slot, with a reason."""
+    slot = SlotHealth(
+        slot_id="main",
+        provider="anthropic",
+        revision=1,
+        validity=validity,
+        reason=reason,
+        age_seconds=1,
+    )
+    return report().model_copy(update={"slots": (slot,)})
+
+
+def test_a_refusal_is_told_with_its_reason_and_again_with_another() -> None:
+    """That a sign-in was used elsewhere may come out after the provider's first plain no."""
+    for before, reason, expect in (
+        ({}, None, [None]),
+        ({}, "invalid_grant", ["invalid_grant"]),
+        (refused("main"), "invalid_grant", ["invalid_grant"]),
+        (refused("main", reason="invalid_grant"), "invalid_grant", []),
+        (refused("main", reason="invalid_grant"), None, [None]),
+    ):
+        changes = on_report(Known("acme", rejected=before), reasoned(reason), at=NOW, now=NOW)
+        assert [change.reason for change in changes] == expect
+        assert all(change.transition is Transition.REJECTED for change in changes)
+    accepted = on_report(
+        Known("acme", rejected=refused("main")), reasoned("odd", Validity.VALID), at=NOW, now=NOW
+    )
+    assert [change.reason for change in accepted] == [None]
+
+
+@given(st.lists(st.booleans(), max_size=200), st.floats(1, 120))
+def test_a_banner_is_not_raised_and_cleared_faster_than_it_can_be_read(
+    good: list[bool], gap: float
+) -> None:
+    """A provider that says now this, now that: a refusal stands for three reports at least."""
+    known, refusals, at = Known("acme"), [0.0], NOW
+    for answer in good:
+        at += gap
+        word = Validity.VALID if answer else Validity.INVALID
+        for change in on_report(known, report(main=word), at=at, now=at):
+            if change.transition is Transition.REJECTED:
+                refusals.append(at)
+            else:
+                assert at - refusals[-1] >= REJECTED_AT_LEAST_SECONDS
+            known = told(known, change, at)
+
+
+OTHER_KEY: list[Callable[[Ledger], Fact]] = [
+    lambda ledger: ledger.promoted("acme-1"),
+    lambda ledger: ledger.step(CredentialInUse, "acme-1", provider_status=200),
+    lambda ledger: ledger.needs_key("acme-1"),
+]
+
+
+def test_another_key_ends_the_refusal_of_the_one_before_at_once() -> None:
+    """Its banner is cleared by the same fact, and an older report does not bring it back."""
+    for tell in OTHER_KEY:
+        both = refused("main") | refused("other", at=NOW)
+        ledger, servers = Ledger(), {"acme-1": Known("acme", rejected=both)}
+        fold(servers, tell(ledger).envelope.data, NOW)
+        known = servers["acme-1"]
+        assert set(known.rejected) == {"other"}
+        old = report(main=Validity.INVALID).model_copy(update={"n": known.keys_at[1] - 1})
+        new = old.model_copy(update={"n": known.keys_at[1] + 1})
+        assert transitions(known, old) == []
+        assert transitions(known, new) == [(Transition.REJECTED, "main")]
+        fold(servers, tell(Ledger()).envelope.data, NOW)  # told again: no number goes back
+        assert servers["acme-1"].keys_at >= known.keys_at
+
+
+def test_a_slot_that_holds_no_key_any_more_has_none_refused() -> None:
+    """What was retired with its slot is in no report, and nothing else would clear the banner."""
+    known = Known("acme", rejected=refused("gone"))
+    assert transitions(known, report(main=Validity.VALID)) == [(Transition.ACCEPTED, "gone")]
+    lately = Known("acme", rejected=refused("gone", at=NOW - 1))
+    assert transitions(lately, report()) == []
+
+
+def test_a_verdict_that_promotes_nothing_says_nothing_of_the_key_in_use() -> None:
+    """A new credential that is refused leaves the old one as it was."""
+    ledger = Ledger()
+    said = ledger.step(CredentialVerified, "acme-1", verdict="invalid")
+    servers = {"acme-1": Known("acme", rejected=refused("main"))}
+    fold(servers, said.envelope.data, NOW)
+    assert servers == {"acme-1": Known("acme", rejected=refused("main"))}
+    fold(servers, ledger.promoted("stranger-1").envelope.data, NOW)
+    assert set(servers) == {"acme-1"}
 
 
 def test_a_silent_server_returns_with_its_report() -> None:
@@ -120,7 +227,10 @@ def test_the_ended_and_the_silent_do_not_fall_silent(known: Known) -> None:
         Known,
         st.just("acme"),
         silent=st.booleans(),
-        rejected=st.frozensets(st.sampled_from(["one", "two"])),
+        rejected=st.dictionaries(
+            st.sampled_from(["one", "two"]),
+            st.builds(Rejection, st.sampled_from([0.0, NOW]), st.sampled_from([None, "why"])),
+        ),
     ),
     st.dictionaries(st.sampled_from(["one", "two"]), st.sampled_from(Validity)),
 )
@@ -146,18 +256,19 @@ def test_the_ledger_says_who_is_there_and_how() -> None:
     ledger.ticked()
     for fact in ledger.facts:
         fold(servers, fact.envelope.data, fact.stored_at.timestamp())
-    assert servers == {"acme-1": Known("acme", silent=True, rejected=frozenset({"main"}))}
+    at = ledger.facts[3].stored_at.timestamp()
+    assert servers == {"acme-1": Known("acme", silent=True, rejected=refused("main", at=at))}
     for fact in (
         ledger.status("acme-1", "acme", Transition.RETURNED),
         ledger.deprovisioned("acme-1", "acme"),
     ):
         fold(servers, fact.envelope.data, fact.stored_at.timestamp())
-    assert servers["acme-1"] == Known("acme", active=False, rejected=frozenset({"main"}))
+    assert servers["acme-1"] == Known("acme", active=False, rejected=refused("main", at=at))
 
 
 def test_a_server_cannot_invent_rejected_slots_without_end() -> None:
     """Beyond the most a server may hold, a refusal of one slot more is not told."""
-    full = Known("acme", rejected=frozenset(f"s-{n}" for n in range(63)))
+    full = Known("acme", rejected=refused(*(f"s-{n}" for n in range(63)), at=NOW))
     told_of = transitions(full, report(one=Validity.INVALID, more=Validity.INVALID))
     assert told_of == [(Transition.REJECTED, "one")]
 

@@ -128,8 +128,9 @@ def test_what_takes_something_away_waits_for_a_server_that_is_off(tmp_path: Path
     home.make_owner_key()
     days = {}
     for kind in OrderKind:
-        slot = "anthropic" if "slot" in kind else None
-        argument = "A" * 20 if "trust" in kind else None
+        about_revision = kind in {"verify", "promote", "abort", "retire"}
+        slot = "anthropic" if "slot" in kind or about_revision else None
+        argument = "A" * 20 if "trust" in kind else "3" if about_revision else None
         ordering = Ordering(("acme-1",), Instruction(kind, slot, argument), 0)
         give_orders(platform, home, ordering, Console(quiet=True))
         days[kind.value] = round((platform.taken[-1].not_after.timestamp() - time.time()) / 86400)
@@ -137,7 +138,11 @@ def test_what_takes_something_away_waits_for_a_server_that_is_off(tmp_path: Path
         "stop-slot": 30,
         "lock": 30,
         "distrust": 30,
+        "retire": 30,
         "resume-slot": 1,
         "unlock": 1,
         "trust": 1,
+        "verify": 1,
+        "promote": 1,
+        "abort": 1,
     }

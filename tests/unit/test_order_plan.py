@@ -185,3 +185,40 @@ def test_the_owner_sees_what_waits_and_what_was_answered() -> None:
     assert listed.last_n == 2
     nothing = order_list("acme-1", None, Book(), NOW)
     assert (nothing.orders, nothing.last_n) == ((), 0)
+
+
+def about(n: int, kind: OrderKind, revision: int, slot_id: str = "anthropic") -> Order:
+    """Return a signed order about one revision of a slot."""
+    return order(n, kind, slot_id=slot_id, argument=str(revision))
+
+
+@pytest.mark.parametrize("revision", [1, 2, 3])
+def test_what_is_retired_is_never_asked_for_again(revision: int) -> None:
+    """The lowest revision that the slot may hold rises above it, and never falls."""
+    document = plan_order(carrying(), about(1, OrderKind.RETIRE, revision))
+    assert document.slots == (SLOT.model_copy(update={"min_revision": max(2, revision + 1)}),)
+    assert (document.generation, len(document.orders)) == (8, 1)
+
+
+def test_a_retirement_leaves_the_other_slots_alone() -> None:
+    """It names one slot."""
+    other = SLOT.model_copy(update={"slot_id": "openai"})
+    both = document_of(carrying()).model_copy(update={"slots": (SLOT, other)})
+    after = plan_order(replace(EMPTY, current=both), about(1, OrderKind.RETIRE, 3, "openai"))
+    assert [slot.min_revision for slot in after.slots] == [2, 4]
+
+
+@pytest.mark.parametrize("kind", [OrderKind.VERIFY, OrderKind.PROMOTE, OrderKind.ABORT])
+def test_an_order_about_a_revision_needs_one_that_can_still_be_used(kind: OrderKind) -> None:
+    """The refusal says which slot, and what is wrong with it; nothing else changes with it."""
+    assert plan_order(carrying(), about(1, kind, 3)).slots == (SLOT,)
+    assert reason(EMPTY, about(1, kind, 1)) == "unknown_slot"
+    assert reason(carrying(), about(1, kind, 1, "antropic")) == "unknown_slot"
+    assert reason(carrying(), about(1, kind, 4)) == "unknown_revision"
+    assert reason(carrying(), about(1, kind, 1)) == "revision_retired"
+
+
+def test_what_never_was_cannot_be_retired() -> None:
+    """Else a slip would forbid every revision that is still to come."""
+    assert reason(carrying(), about(1, OrderKind.RETIRE, 4)) == "unknown_revision"
+    assert reason(EMPTY, about(1, OrderKind.RETIRE, 1)) == "unknown_slot"

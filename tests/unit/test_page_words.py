@@ -6,6 +6,7 @@ import pytest
 
 from bus_schemas.api import BannerView, SlotStep, SlotView, StepView
 from bus_schemas.events.banner import BannerCode, BannerState, Sharing
+from bus_schemas.events.health import Receipt, Validity
 from bus_schemas.fields import CredentialKind
 from platform_handlers.dashboard.shown import (
     HISTORY,
@@ -14,6 +15,8 @@ from platform_handlers.dashboard.shown import (
     counts_of,
     in_list,
     provider_name,
+    receipt_words,
+    slot_words,
     step_words,
 )
 
@@ -54,8 +57,10 @@ def slot(step: SlotStep, reason: str | None = None) -> SlotView:
 
 @pytest.mark.parametrize("code", BannerCode)
 def test_the_page_says_when_a_dismissed_banner_comes_back(code: BannerCode) -> None:
-    """Sharing does with a new holder, everything else when it happens again."""
+    """Sharing does with a new holder, the rest when it happens again; an old key at 90 days."""
     shown = Shown(view(code))
+    assert shown.comes_back.startswith("It comes back ")
+    assert ("90 days" in shown.comes_back) == (code is BannerCode.ROTATION_DUE)
     reuse = code in {BannerCode.API_KEY_REUSE, BannerCode.OAUTH_REUSE}
     assert ("anyone new joins" in shown.comes_back) == reuse
     assert ("Shared" in shown.reason) == reuse
@@ -108,16 +113,57 @@ def test_every_state_has_its_list_and_every_severity_its_words(state: BannerStat
 
 @pytest.mark.parametrize("step", SlotStep)
 def test_green_is_for_the_applied_receipt_alone(step: SlotStep) -> None:
-    """Neither sending nor storing nor a test proves that a key is in use."""
+    """Neither sending nor storing nor a test proves that a key is in use, nor does `drained`."""
     good = step_words(slot(step)).tone == "good"
-    assert good == (step in {SlotStep.IN_USE, SlotStep.DRAINED})
+    assert good == (step is SlotStep.IN_USE)
 
 
 def test_a_refusal_says_why() -> None:
     """In words; a code that this build does not know is shown readably."""
     assert "byok-vps trust" in step_words(slot(SlotStep.REJECTED, "owner_key_not_pinned")).more
     assert step_words(slot(SlotStep.REJECTED, "brand_new")).more == "Brand new."
-    assert step_words(slot(SlotStep.VERIFIED, "valid")).more == ""
+
+
+def test_the_old_credential_may_be_revoked_once_that_was_told() -> None:
+    """In any order with the receipt, whatever was said after it, and not of a first one."""
+    drained, used = (
+        StepView(step=step, revision=2, at=AT) for step in (SlotStep.DRAINED, SlotStep.IN_USE)
+    )
+    for steps in ((drained,), (drained, used), (used, drained, used)):
+        rotated = slot(SlotStep.SENT).model_copy(update={"steps": steps})
+        assert "may be revoked now" in step_words(rotated).more
+    assert "revoked" not in step_words(slot(SlotStep.DRAINED)).more
+    promoted = StepView(step=SlotStep.VERIFIED, revision=2, at=AT, reason="valid", promoted=True)
+    tested = slot(SlotStep.SENT).model_copy(update={"steps": (promoted,)})
+    assert (step_words(tested).label, step_words(tested).tone) == ("Tested", "going")
+
+
+def test_nothing_is_green_that_may_not_be_used_now() -> None:
+    """A receipt of yesterday says nothing of a slot that an order, or the provider, stopped."""
+    used = slot(SlotStep.IN_USE)
+    assert slot_words(used) == step_words(used)
+    assert slot_words(used, locked=True).label == "Locked"
+    assert slot_words(used.model_copy(update={"stopped": True})).label == "Stopped"
+    refused = {"in_use": 1, "validity": Validity.INVALID}
+    assert slot_words(used.model_copy(update=refused)).tone == "bad"
+    older = refused | {"in_use": 0}  # by a report from before this revision was promoted
+    assert slot_words(used.model_copy(update=older)).tone == "good"
+
+
+def test_a_newer_one_on_its_way_leaves_the_one_in_use_alone() -> None:
+    """And the page says which that is."""
+    taken = StepView(step=SlotStep.STORED, revision=2, at=AT)
+    waiting = slot(SlotStep.SENT).model_copy(update={"steps": (taken,), "in_use": 1})
+    assert "Revision 1 stays in use" in slot_words(waiting).more
+    assert slot_words(waiting.model_copy(update={"in_use": 0})).more == ""
+
+
+@pytest.mark.parametrize(("tag", "shown"), [("00c0ffee", " (00c0ffee)."), (None, "revision 2.")])
+def test_a_receipt_names_the_call_and_the_credential(tag: str | None, shown: str) -> None:
+    """The time, the provider's status, the revision, and its short tag once that is told."""
+    said = receipt_words(Receipt(revision=2, short_tag=tag, provider_status=200, at=AT))
+    assert said.startswith("Last answered call: 23 Nov 2026, 00:00 UTC, status 200, with revision")
+    assert said.endswith(shown)
 
 
 def test_commands_are_set_as_code_and_everything_is_escaped() -> None:

@@ -99,7 +99,7 @@ def test_a_server_that_invents_slots_gets_no_more_banners(
     for slot in ("s-1", "s-2", "s-3"):
         world.ledger.needs_key("acme-1", slot=slot)
     assert len(world.told()) == 2
-    world.ledger.stored("acme-1", slot="s-1")
+    world.ledger.promoted("acme-1", slot="s-1")
     world.ledger.needs_key("acme-1", slot="s-3")
     assert [state for _, _, state in world.told()] == ["cleared", "raised"]
 

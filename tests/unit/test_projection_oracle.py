@@ -147,7 +147,7 @@ def check_standing(world: World) -> None:
 
 def said(event: BannerEvent) -> tuple[object, ...]:
     """Return what a person reads."""
-    return (event.state, event.sharing, event.copies, event.keys)
+    return (event.state, event.sharing, event.copies, event.keys, event.rotation)
 
 
 def check_said(event: BannerEvent, earlier: BannerEvent | None) -> None:
@@ -169,7 +169,8 @@ def check_newest(world: World) -> None:
         if banner is None:  # cleared, and no dismissal to remember
             assert events[-1].state is BannerState.CLEARED
             continue
-        shown = (banner.content.sharing, banner.content.copies, banner.content.keys)
+        content = banner.content
+        shown = (content.sharing, content.copies, content.keys, content.rotation)
         assert (banner.state, *shown) == said(events[-1])
 
 

@@ -1,23 +1,23 @@
-"""How findings are graded, which error ends with which exit code, what health says of slots."""
+"""How findings are graded, and which error ends with which exit code."""
 
 import errno
+import json
 
 import pytest
 
 from bus_schemas.errors import ByokError, ContractError, Refused
 from bus_schemas.events.health import Validity
-from bus_schemas.fields import Basis, CredentialKind
+from bus_schemas.fields import CredentialKind
 from bus_schemas.finding import Finding, Grade, clock_finding, expiry_finding
 from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.target import BusDenied, BusUnavailable
 from vps_runtime.doctor import door_finding, slot_findings
 from vps_runtime.exit_codes import exit_code, sentence
 from vps_runtime.facts.told import StoredNote
-from vps_runtime.health.reporter import runtime_version, slot_health
+from vps_runtime.rotation.rules import SlotRotation, retired, rotation_key
 from vps_runtime.state import AlreadyRunning, NotEnrolled
 from vps_runtime.status import Held as HeldUp
-from vps_runtime.status import Status
-from vps_runtime.vault.credentials import Held
+from vps_runtime.status import Status, slot_statuses
 from vps_runtime.vault.store import DiskFull
 
 DAY = 24 * 3600
@@ -30,6 +30,17 @@ NOTE = StoredNote(
     rotation_id=ROTATION,
     stored_at=0,
 )
+ROTATING = SlotRotation(current=3, pending=4, newest=4, validity=Validity.VALID)
+
+
+def told(rotation: SlotRotation, *revisions: int) -> dict[str, str]:
+    """Return the memory of a server that holds *revisions* of one slot."""
+    held = [NOTE.model_copy(update={"revision": revision}) for revision in revisions]
+    memory = {f"held/anthropic/{note.revision}": note.model_dump_json() for note in held}
+    return memory | {rotation_key("anthropic"): rotation.model_dump_json()}
+
+
+[SLOT] = slot_statuses(told(ROTATING.model_copy(update={"pending": None}), 3))
 
 
 @pytest.mark.parametrize(
@@ -54,22 +65,44 @@ def test_limits_are_graded(finding: Finding, grade: Grade) -> None:
 
 def test_slots_are_graded() -> None:
     """Held is fine, refused is bad, none is a warning, and so are facts that pile up."""
-    full = Status("acme-1", "acme", 2, 101, (NOTE,), {"openai": "expired"})
+    full = Status("acme-1", "acme", 2, 101, (SLOT,), {"openai": "expired"})
     assert [(f.grade, f.check) for f in slot_findings(full)] == [
         (Grade.OK, "slot"),
         (Grade.BAD, "slot"),
         (Grade.WARN, "outbox"),
     ]
-    held = Status("acme-1", "acme", 2, 101, (NOTE,), {}, held=HeldUp(90 * 60, "enough"))
+    held = Status("acme-1", "acme", 2, 101, (SLOT,), {}, held=HeldUp(90 * 60, "enough"))
     assert str(slot_findings(held)[-1]).endswith("enough; 101 wait until 01:30 UTC, none is lost")
     empty = Status("acme-1", "acme", 0, 0, (), {})
     assert [f.grade for f in slot_findings(empty)] == [Grade.WARN]
 
 
+@pytest.mark.parametrize(
+    ("rotation", "grade", "words"),
+    [
+        (ROTATING, Grade.OK, "revision 3 in use (valid), revision 4 waits for the provider, "),
+        (retired(ROTATING, 3).rotation, Grade.WARN, "no revision in use, revision 4 waits"),
+        (retired(ROTATING, 4).rotation, Grade.WARN, "no revision in use, "),
+        (ROTATING.model_copy(update={"validity": Validity.INVALID}), Grade.BAD, "(invalid)"),
+        (ROTATING.model_copy(update={"reason": "no_check"}), Grade.OK, "(valid, no_check)"),
+    ],
+)
+def test_a_slot_says_which_revision_is_used_and_which_are_not(
+    rotation: SlotRotation, grade: Grade, words: str
+) -> None:
+    """Stored is not in use: nobody has to guess which key a call is made with."""
+    slots = slot_statuses(told(rotation, 2, 3, 4))
+    [finding] = slot_findings(Status("acme-1", "acme", 2, 0, tuple(slots), {}))
+    assert finding.grade is grade
+    assert words in finding.detail
+    assert "on its way out" in finding.detail
+    assert json.dumps(Status("acme-1", "acme", 2, 0, tuple(slots), {}).as_json())
+
+
 def test_a_refused_sealing_is_bad_only_where_nothing_is_held() -> None:
     """Whoever still has the API token can send one; a server that has its key is well."""
     refused = {"anthropic": "owner_key_not_pinned", "openai": "expired"}
-    _, held, missing = slot_findings(Status("acme-1", "acme", 2, 0, (NOTE,), refused))
+    _, held, missing = slot_findings(Status("acme-1", "acme", 2, 0, (SLOT,), refused))
     assert (held.grade, missing.grade) == (Grade.WARN, Grade.BAD)
     assert "(owner_key_not_pinned), revision 3 stays" in held.detail
     assert held.detail.endswith("send it again with `byok key set acme-1 anthropic`")
@@ -113,13 +146,3 @@ def test_a_sentence_is_one_line_and_shows_no_payload() -> None:
     assert sentence(OSError(errno.EACCES, "denied", "/x")) == "/x: denied"
     assert sentence(OSError("odd")) == "OSError"
     assert sentence(KeyError("sk-canary")).startswith("KeyError: this is a bug")
-
-
-def test_health_tells_slots_and_their_age() -> None:
-    """Never less than zero, whatever the clock did; nobody has asked the provider yet."""
-    kind, bases = CredentialKind.API_KEY, (Basis.API_KEY,)
-    held = Held("anthropic", 3, "anthropic", kind, ROTATION, 100, bases)
-    [slot] = slot_health([held], 160.9)
-    assert (slot.age_seconds, slot.validity) == (60, Validity.UNKNOWN)
-    assert slot_health([held], 50)[0].age_seconds == 0
-    assert runtime_version()

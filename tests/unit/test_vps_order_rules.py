@@ -12,7 +12,7 @@ from bus_schemas.encoding import u64
 from bus_schemas.errors import Refused
 from bus_schemas.events import ConfigDesired
 from bus_schemas.events.config import Order
-from bus_schemas.fields import at_utc
+from bus_schemas.fields import CredentialKind, at_utc
 from bus_schemas.keys import owner_fingerprint, sign
 from bus_schemas.orders import (
     MAX_GAP,
@@ -24,26 +24,40 @@ from bus_schemas.orders import (
     sign_order,
 )
 from vps_runtime.enrolment.pins import MAX_PINS, Pins
+from vps_runtime.facts.told import stored_memory
 from vps_runtime.orders.rules import (
     APPLIED,
     LAST_N,
     LOCKED,
     Standing,
     Verdict,
+    about_rotation,
     answered_key,
     decide,
     effect,
     forgotten,
     is_locked,
     last_n,
+    may_be_used,
     pending,
     pins_after,
     pins_of_begun,
+    rotation_after,
     stopped,
     taking_away,
-    usable,
 )
+from vps_runtime.rotation.rules import (
+    Change,
+    SlotRotation,
+    aborted,
+    forced,
+    retired,
+    rotation_key,
+    verify_asked,
+)
+from vps_runtime.vault.credentials import Held
 
+ID = "01890000-0000-7000-8000-000000000001"
 NOW = 1_800_000_000
 OWNER, PLATFORM, STRANGER = (Ed25519PrivateKey.generate() for _ in range(3))
 ME = Addressee("acme", "acme-1", bytes(range(32)))
@@ -248,12 +262,60 @@ def test_what_orders_leave_in_the_memory() -> None:
     assert (last_n({}), last_n({LAST_N: "9"})) == (0, 9)
 
 
+def memory(rotation: SlotRotation, *revisions: int) -> dict[str, str]:
+    """Return the memory of a server that holds *revisions* of one slot."""
+    told = {rotation_key("anthropic"): rotation.model_dump_json()}
+    for revision in revisions:
+        told |= stored_memory(
+            Held("anthropic", revision, "anthropic", CredentialKind.API_KEY, ID, 0, ())
+        )
+    return told
+
+
+ROTATING = SlotRotation(current=3, pending=4, newest=4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "revision", "expected"),
+    [
+        (OrderKind.VERIFY, 3, verify_asked(ROTATING, 3)),
+        (OrderKind.VERIFY, 2, Change(ROTATING, refused="not_held")),
+        (OrderKind.PROMOTE, 4, forced(ROTATING, 4, held=True)),
+        (OrderKind.PROMOTE, 3, Change(ROTATING, refused="not_pending")),
+        (OrderKind.PROMOTE, 9, Change(ROTATING, refused="not_held")),
+        (OrderKind.ABORT, 4, aborted(ROTATING, 4, held=True)),
+        (OrderKind.ABORT, 3, Change(ROTATING, refused="not_pending")),
+        (OrderKind.ABORT, 9, Change(ROTATING, refused="not_held")),
+        (OrderKind.RETIRE, 3, retired(ROTATING, 3)),
+        (OrderKind.RETIRE, 9, retired(ROTATING, 9)),
+    ],
+)
+def test_an_order_about_a_revision_is_one_event_of_its_rotation(
+    kind: OrderKind, revision: int, expected: Change
+) -> None:
+    """What no longer applies is refused there, in the transaction that would do it."""
+    given = order(kind, **SLOT, argument=str(revision))
+    assert about_rotation(given)
+    assert rotation_after(given, memory(ROTATING, 3, 4)) == expected
+    assert effect(given) == ({}, [])
+
+
+def test_a_retirement_is_obeyed_out_of_turn() -> None:
+    """It only takes away; once the floor is there it has had its effect."""
+    retire = order(OrderKind.RETIRE, **SLOT, argument="3", n=6)
+    before = order(OrderKind.TRUST, **ANOTHER, n=5)
+    carrying = document(before, retire)
+    assert taking_away(carrying, memory(ROTATING, 3, 4)) == [retire]
+    assert taking_away(carrying, memory(retired(ROTATING, 3).rotation, 4)) == []
+    assert not about_rotation(before)
+
+
 def test_a_stopped_slot_is_not_usable_and_a_locked_server_has_none() -> None:
     """The one question that whoever is about to use a credential asks."""
-    current = {"anthropic": 1, "openai": 2}
-    assert usable(current, {}) == current
-    assert usable(current, {"stopped/anthropic": "id"}) == {"openai": 2}
-    assert usable(current, {LOCKED: "id"}) == {}
+    assert may_be_used("anthropic", {})
+    assert may_be_used("openai", {"stopped/anthropic": "id"})
+    assert not may_be_used("anthropic", {"stopped/anthropic": "id"})
+    assert not may_be_used("anthropic", {LOCKED: "id"})
 
 
 def test_a_begun_order_needs_its_signer_still() -> None:

@@ -3,9 +3,9 @@
 import pytest
 
 from bus_schemas.events.config import ConfigDesired, DesiredSlot
-from bus_schemas.fields import Basis, CredentialKind
+from bus_schemas.fields import CredentialKind
 from vps_runtime.config.plan import Fetch, Known, Missing, Retire, acceptable, missing, plan
-from vps_runtime.vault.credentials import Held
+from vps_runtime.rotation.rules import SlotRotation
 
 ROTATION = "01890000-0000-7000-8000-000000000001"
 
@@ -29,22 +29,6 @@ def document(
     return ConfigDesired(server_id=server_id, owner_id=owner_id, generation=generation, slots=slots)
 
 
-def held(*names: tuple[str, int]) -> dict[tuple[str, int], Held]:
-    """Return an index of held credentials."""
-    return {
-        (slot_id, revision): Held(
-            slot_id,
-            revision,
-            "anthropic",
-            CredentialKind.API_KEY,
-            ROTATION,
-            0,
-            (Basis.API_KEY,),
-        )
-        for slot_id, revision in names
-    }
-
-
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
@@ -60,30 +44,42 @@ def test_only_our_own_newest_document_counts(found: ConfigDesired, *, expected: 
     assert acceptable(found, Known("acme-1", "acme", 7)) is expected
 
 
-def test_what_is_missing_or_older_is_fetched() -> None:
-    """A slot is fetched until its revision is held; a newer one held asks for nothing."""
+def test_what_is_newer_than_anything_taken_in_is_fetched() -> None:
+    """Neither what is held, nor what was given up or refused since, is fetched once more."""
     wanted = slot()
-    assert plan(document(wanted), {}) == [Fetch(wanted)]
-    assert plan(document(wanted), held(("anthropic", 2))) == [Fetch(wanted)]
-    assert plan(document(wanted), held(("anthropic", 2), ("anthropic", 3))) == []
-    assert plan(document(wanted), held(("anthropic", 4))) == []
+    assert plan(document(wanted), {}, {}) == [Fetch(wanted)]
+    assert plan(document(wanted), {}, {"anthropic": 2}) == [Fetch(wanted)]
+    assert plan(document(wanted), {}, {"anthropic": 3}) == []
+    assert plan(document(wanted), {}, {"anthropic": 4}) == []
+
+
+def test_what_is_retired_is_not_fetched_even_if_it_never_came() -> None:
+    """The order to retire it may be faster than its sealing; the document may say so, too."""
+    retired = {"anthropic": SlotRotation(floor=3)}
+    assert plan(document(slot()), retired, {}) == []
+    assert plan(document(slot(revision=4)), retired, {}) == [Fetch(slot(revision=4))]
+    assert plan(document(slot(min_revision=4)), {}, {}) == []
 
 
 def test_what_is_below_the_minimum_or_unlisted_goes_first() -> None:
-    """Retired revisions and dropped slots leave the vault before anything new comes in."""
-    there = held(("anthropic", 2), ("anthropic", 3), ("gone", 1))
+    """Revisions that may not be used go out of use before anything new comes in; and once."""
     wanted = slot(revision=4, min_revision=3)
-    assert plan(document(wanted), there) == [
-        Retire(there["anthropic", 2]),
-        Retire(there["gone", 1]),
+    there = {"anthropic": 3, "gone": 1}
+    assert plan(document(wanted), {}, there) == [
+        Retire("anthropic", 2),
+        Retire("gone", 1),
         Fetch(wanted),
     ]
+    then = {"anthropic": SlotRotation(floor=2), "gone": SlotRotation(floor=1)}
+    assert plan(document(wanted), then, there) == [Fetch(wanted)]
 
 
 def test_a_slot_without_any_key_is_missing_one() -> None:
-    """An older key is still a key; without one the reason tells delivery from refusal."""
+    """An older key is still a key; without one the reason tells why there is none."""
     one, two = slot(), slot("openai")
-    assert missing(document(one, two), held(("anthropic", 1)), {}) == [
-        Missing(two, "not_delivered")
-    ]
-    assert missing(document(two), {}, {"openai": "expired"}) == [Missing(two, "rejected")]
+    assert missing(document(one, two), {"anthropic"}, {}, {}) == [Missing(two, "not_delivered")]
+    assert missing(document(two), (), {"openai": "expired"}, {}) == [Missing(two, "rejected")]
+    retired = {"openai": SlotRotation(floor=3)}
+    assert missing(document(two), (), {"openai": "expired"}, retired) == [Missing(two, "retired")]
+    raised = slot("openai", min_revision=4)
+    assert missing(document(raised), (), {}, {}) == [Missing(raised, "retired")]

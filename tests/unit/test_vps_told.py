@@ -6,16 +6,18 @@ from bus_schemas.fields import Basis, CredentialKind
 from vps_runtime.facts.told import (
     TagKey,
     closed_epochs,
+    gone_forgets,
+    is_noted,
     last_revision,
     missing_tags,
-    newest_notes,
+    note_of,
     notes,
+    rejected_key,
+    rejections,
     renewal_due,
-    retired_forgets,
     settled,
     stored_memory,
-    superseded,
-    to_tell_retired,
+    to_tell_gone,
     to_tell_stored,
 )
 from vps_runtime.vault.credentials import Held
@@ -48,11 +50,11 @@ def test_what_is_gone_from_the_vault_is_told_as_retired() -> None:
         | stored_memory(two)
         | {TagKey("anthropic", 1, "e1", Basis.API_KEY).key: "1"}
     )
-    [note] = to_tell_retired({("anthropic", 2): two}, told)
+    [note] = to_tell_gone({("anthropic", 2): two}, told)
     assert note.revision == 1
-    for key in retired_forgets(note, told):
+    for key in gone_forgets(note, told):
         del told[key]
-    assert to_tell_retired({("anthropic", 2): two}, told) == []
+    assert to_tell_gone({("anthropic", 2): two}, told) == []
     assert not [key for key in told if key.startswith("tag/")]
 
 
@@ -64,13 +66,7 @@ def test_a_slot_whose_name_begins_like_another_keeps_its_tags() -> None:
         TagKey("a-b", 1, "e1", Basis.API_KEY).key: "1",
     }
     [note] = notes(told)
-    assert not set(retired_forgets(note, told | kept)) & set(kept)
-
-
-def test_of_two_revisions_the_newer_one_counts() -> None:
-    """While the older is still being retired."""
-    told = stored_memory(entry(revision=2)) | stored_memory(entry(revision=1))
-    assert [note.revision for note in newest_notes(told)] == [2]
+    assert not set(gone_forgets(note, told | kept)) & set(kept)
 
 
 def test_every_basis_is_told_under_every_epoch() -> None:
@@ -109,10 +105,14 @@ def test_the_memory_holds_nothing_secret() -> None:
     assert set(fields) == {"slot_id", "revision", "provider", "kind", "rotation_id", "stored_at"}
 
 
-def test_an_older_revision_waits_for_its_successors_tags() -> None:
-    """Retired before the new tags are known, a match would seem to end and begin again."""
-    old, new, other = entry(revision=1), entry(revision=2), entry("openai", 5)
-    there = {(one.slot_id, one.revision): one for one in (old, new, other)}
-    assert superseded(there, []) == []
-    assert superseded(there, [old, other]) == []
-    assert superseded(there, [new]) == [old]
+def test_a_note_is_found_by_slot_and_revision() -> None:
+    """Who tells a step of a rotation needs the rotation's id."""
+    told = stored_memory(entry(revision=2))
+    assert note_of("anthropic", 2, told).rotation_id == ROTATION
+    assert is_noted("anthropic", 2, told)
+    assert not is_noted("anthropic", 1, told)
+
+
+def test_why_the_newest_was_refused_is_known_by_slot() -> None:
+    """For the status, and for the reason why a key is missing."""
+    assert rejections({rejected_key("a"): "7/expired", "pins": ""}) == {"a": "expired"}

@@ -4,18 +4,22 @@ Left to others: reading the document, fetching and admitting sealings, the vault
 The document is level-triggered: the same one planned twice asks for nothing the second time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from bus_schemas.events.config import ConfigDesired, DesiredSlot
-from vps_runtime.vault.credentials import Held
+from vps_runtime.rotation.rules import SlotRotation
+
+_NEW: Final = SlotRotation()
 
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """Take this revision out of the vault now: it may not be used again."""
+    """Use no revision of this slot up to this one any more, whether it is held or not."""
 
-    held: Held
+    slot_id: str
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +48,25 @@ def acceptable(document: ConfigDesired, known: Known) -> bool:
     return ours and document.generation >= known.generation
 
 
-def plan(document: ConfigDesired, held: Mapping[tuple[str, int], Held]) -> list[Action]:
+def plan(
+    document: ConfigDesired, rotations: Mapping[str, SlotRotation], last: Mapping[str, int]
+) -> list[Action]:
     """Return the actions that *document* asks for, removals first.
 
-    A superseded revision is not retired here: that waits until its successor's tags are told.
+    *last* has the highest revision ever taken in of each slot: what was retired, given up or
+    refused by the provider is not fetched again. A superseded revision is not retired here: that
+    waits until its successor is in use and nothing waits with it.
     """
     slots = {slot.slot_id: slot for slot in document.slots}
-    newest = dict(sorted(held))  # by slot: of several revisions the last one stays
-    actions: list[Action] = [
-        Retire(entry)
-        for _, entry in sorted(held.items())
-        if entry.slot_id not in slots or entry.revision < slots[entry.slot_id].min_revision
-    ]
-    actions += [
-        Fetch(slot) for name, slot in sorted(slots.items()) if newest.get(name, 0) < slot.revision
-    ]
+    actions: list[Action] = []
+    for name, revision in sorted(last.items()):
+        floor = slots[name].min_revision - 1 if name in slots else revision
+        if floor > rotations.get(name, _NEW).floor:
+            actions.append(Retire(name, floor))
+    for name, slot in sorted(slots.items()):
+        lowest = max(last.get(name, 0), rotations.get(name, _NEW).floor) + 1
+        if slot.revision >= max(lowest, slot.min_revision):
+            actions.append(Fetch(slot))
     return actions
 
 
@@ -72,16 +80,23 @@ class Missing:
 
 def missing(
     document: ConfigDesired,
-    held: Mapping[tuple[str, int], Held],
+    held: Collection[str],
     refusals: Mapping[str, str],
+    rotations: Mapping[str, SlotRotation],
 ) -> list[Missing]:
     """Return the slots without a credential, once everything was fetched that could be.
 
-    *refusals* has, by slot, why the last sealing was rejected.
+    *held* are the slots that have one, in use or pending; *refusals* has, by slot, why the last
+    one was rejected.
     """
-    there = {slot for slot, _ in held}
     return [
-        Missing(slot, "rejected" if slot.slot_id in refusals else "not_delivered")
+        Missing(slot, _why(slot, refusals, rotations.get(slot.slot_id, _NEW)))
         for slot in document.slots
-        if slot.slot_id not in there
+        if slot.slot_id not in held
     ]
+
+
+def _why(slot: DesiredSlot, refusals: Mapping[str, str], rotation: SlotRotation) -> str:
+    if slot.revision <= max(rotation.floor, slot.min_revision - 1):
+        return "retired"
+    return "rejected" if slot.slot_id in refusals else "not_delivered"

@@ -3,13 +3,14 @@
 import asyncio
 import hashlib
 import time
+from collections.abc import Mapping
 from functools import partial
 
 import structlog
 
 from bus_schemas.codec import decode
 from bus_schemas.errors import ByokError, ContractError, Refused
-from bus_schemas.events.config import CredentialSealed, DesiredSlot
+from bus_schemas.events.config import ConfigDesired, CredentialSealed, DesiredSlot
 from bus_schemas.events.reported import CredentialNeedsKey, CredentialRejected
 from bus_schemas.sealed import SealedEnvelope
 from bus_schemas.streams import CONFIG
@@ -21,7 +22,10 @@ from vps_runtime.config.admit import NEWER, Gate, admit
 from vps_runtime.config.document import READS, DesiredDocument, attempts, decoded
 from vps_runtime.config.plan import Missing, Retire, missing, plan
 from vps_runtime.enrolment.pins import read_pins
-from vps_runtime.facts.told import last_revision
+from vps_runtime.facts.told import last_revision, rejected_key, rejections
+from vps_runtime.rotation.held import serves
+from vps_runtime.rotation.rules import retired, rotations
+from vps_runtime.rotation.store import carry_on
 from vps_runtime.unlocked import UnlockedServer
 
 _log = structlog.get_logger(__name__)
@@ -38,7 +42,6 @@ class Reconciler:
         self._announcer = announcer
         self._ids = {"server_id": server.settings.server_id}
         self._document = DesiredDocument(bus, server.settings)
-        self._refusals: dict[str, str] = {}
 
     def nudge(self) -> None:
         """Ask for a pass soon."""
@@ -66,16 +69,36 @@ class Reconciler:
             return
         if document.generation > self._server.generation:
             await self._server.facts.tell(remember={"generation": str(document.generation)})
-        for action in plan(document, self._server.credentials.held):
+        for action in plan(document, rotations(self._told), self._last(document)):
             if isinstance(action, Retire):
-                await self._server.credentials.remove(action.held)
+                event = partial(retired, revision=action.revision)
+                await carry_on(self._server.facts, action.slot_id, event)
             else:
                 await self._fetch(action.slot)
             self._announcer.wake()
         if self._document.nudged:
             return  # this document is old already: the next pass says what is missing
-        for gap in missing(document, self._server.credentials.held, self._refusals):
+        served = {
+            slot for slot, revision in self._server.credentials.held if self._serves(slot, revision)
+        }
+        for gap in missing(document, served, rejections(self._told), rotations(self._told)):
             await self._tell_missing(gap)
+
+    def _serves(self, slot_id: str, revision: int) -> bool:
+        return serves(self._server.rotation(slot_id), revision)
+
+    @property
+    def _told(self) -> Mapping[str, str]:
+        return self._server.facts.told
+
+    def _last(self, document: ConfigDesired) -> dict[str, int]:
+        """Return the highest revision ever taken in, of every slot there is or was."""
+        held = self._server.credentials.held
+        slots = {slot for slot, _ in held} | rotations(self._told).keys()
+        return {
+            slot: last_revision(slot, self._told, held)
+            for slot in slots | {slot.slot_id for slot in document.slots}
+        }
 
     async def _fetch(self, slot: DesiredSlot) -> None:
         message = await self._read_sealed(slot)
@@ -110,21 +133,22 @@ class Reconciler:
             server_id=server.settings.server_id,
             owner_id=server.settings.owner_id,
             slot=slot,
-            last_revision=last_revision(slot.slot_id, server.facts.told, server.credentials.held),
+            last_revision=max(
+                last_revision(slot.slot_id, server.facts.told, server.credentials.held),
+                server.rotation(slot.slot_id).floor,
+            ),
             pinned=read_pins(server.state.pins).pinned,
             sealing_keys=server.sealing_keys.by_id,
             now=now,
         )
         payload = admit(envelope, gate)
         await server.credentials.put(envelope, payload, at=int(now))
-        self._refusals.pop(slot.slot_id, None)
 
     async def _reject(
         self, slot: DesiredSlot, message: StoredMessage, refusal: ContractError | Refused
     ) -> None:
         """Tell a refusal once for each sealing and reason, however often it is looked at."""
-        self._refusals[slot.slot_id] = refusal.reason
-        key = f"rejected/{slot.slot_id}"
+        key = rejected_key(slot.slot_id)
         value = f"{hashlib.sha256(message.data).hexdigest()}/{refusal.reason}"
         if self._server.facts.told.get(key) == value:
             return

@@ -5,7 +5,8 @@ facts leaves exactly the rest to tell. What was told is compared with what is he
 the vault), never assumed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -45,6 +46,15 @@ class Draft(Protocol):
     def __call__(self, *, server_id: str, incarnation: int, n: int) -> ServerFact:
         """Return the fact with its stamp."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """Facts to tell and what to keep in mind of them: all or nothing."""
+
+    drafts: Sequence[Draft] = ()
+    remember: Mapping[str, str] = field(default_factory=dict)
+    forget: Collection[str] = ()
 
 
 class Facts:
@@ -91,8 +101,18 @@ class Facts:
 
         Raises StorageFull: nothing was told then.
         """
-        kept, gone = dict(remember or {}), list(forget)
+        telling = Telling(drafts, dict(remember or {}), list(forget))
+        await self.decide(lambda _told: telling)
+
+    async def decide(self, decision: Callable[[Mapping[str, str]], Telling]) -> None:
+        """Tell what *decision* makes of the memory; nothing comes between the two.
+
+        So of two who change the same key at once, the second sees what the first has done. Raises
+        StorageFull, and what *decision* raises: nothing was told then.
+        """
         async with transaction(self._database):
+            telling = decision(self.told)
+            drafts, kept, gone = telling.drafts, telling.remember, telling.forget
             facts = [self._stamped(draft, await self._next_n()) for draft in drafts]
             await put(self._database, map(fresh, facts))
             await self._database.executemany(
@@ -104,7 +124,7 @@ class Facts:
         for key in gone:
             self._told.pop(key, None)
         self._told |= kept
-        if self._pump:
+        if self._pump and drafts:
             self._pump.wake()
 
     async def numbered(self, draft: Draft) -> ServerFact:

@@ -3,18 +3,19 @@
 Keys of the memory (`Facts.told`); everything else about a fact is in its value:
 
     held/<slot>/<revision>                    StoredNote, told as stored and not as retired
-    tag/<slot>/<revision>/<epoch>/<basis>     told as observed
+    tag/<slot>/<revision>/<epoch>/<basis>     told as observed; the tag's first 8 digits
+    tag/<slot>/<revision>/<epoch>/<basis>/<n> the same of a sign-in's n-th refresh
     last/<slot>                               the highest revision ever taken in
     rejected/<slot>                           which sealing was refused, and why
     needs-key/<slot>                          the missing key that was told
     pins, sealing-key, renewed, generation    the last one told or acted on
 
-What signed orders leave there is listed in `orders.rules`.
+What signed orders leave there is listed in `orders.rules`, the rest in `rotation.rules`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -22,7 +23,11 @@ from bus_schemas.event import Contract
 from bus_schemas.fields import Basis, Counter, CredentialKind, ProviderId, RotationId, SlotId
 from vps_runtime.vault.credentials import Held
 
+SHORT_TAG: Final = 8
+"""Digits of a tag that are kept and shown: enough to compare two by eye."""
+
 _HELD = "held/"
+_REJECTED = "rejected/"
 _DAY = 24 * 3600
 
 
@@ -46,11 +51,14 @@ class TagKey:
     revision: int
     epoch: str
     basis: Basis
+    grant: int = 0
+    """Which of a sign-in's refresh tokens it is of."""
 
     @property
     def key(self) -> str:
         """Where the memory keeps that it was told."""
-        return f"tag/{self.slot_id}/{self.revision}/{self.epoch}/{self.basis}"
+        nth = f"/{self.grant}" if self.grant else ""
+        return f"tag/{self.slot_id}/{self.revision}/{self.epoch}/{self.basis}{nth}"
 
 
 def notes(told: Mapping[str, str]) -> list[StoredNote]:
@@ -63,9 +71,14 @@ def notes(told: Mapping[str, str]) -> list[StoredNote]:
     return sorted(found, key=lambda note: (note.slot_id, note.revision))
 
 
-def newest_notes(told: Mapping[str, str]) -> list[StoredNote]:
-    """Return the newest of them for each slot, by slot."""
-    return list({note.slot_id: note for note in notes(told)}.values())
+def note_of(slot_id: str, revision: int, told: Mapping[str, str]) -> StoredNote:
+    """Return what was told of a held *revision*. Raises KeyError: it is not told, or retired."""
+    return StoredNote.model_validate_json(told[_held_key(slot_id, revision)])
+
+
+def is_noted(slot_id: str, revision: int, told: Mapping[str, str]) -> bool:
+    """Whether *revision* was told as stored and not yet as gone."""
+    return _held_key(slot_id, revision) in told
 
 
 def to_tell_stored(held: Iterable[Held], told: Mapping[str, str]) -> list[Held]:
@@ -74,9 +87,7 @@ def to_tell_stored(held: Iterable[Held], told: Mapping[str, str]) -> list[Held]:
     return sorted(new, key=lambda entry: (entry.revision, entry.slot_id))
 
 
-def to_tell_retired(
-    held: Mapping[tuple[str, int], Held], told: Mapping[str, str]
-) -> list[StoredNote]:
+def to_tell_gone(held: Mapping[tuple[str, int], Held], told: Mapping[str, str]) -> list[StoredNote]:
     """Return what was told as stored and is gone from the vault."""
     return [note for note in notes(told) if (note.slot_id, note.revision) not in held]
 
@@ -84,14 +95,50 @@ def to_tell_retired(
 def missing_tags(
     held: Iterable[Held], epochs: Iterable[str], told: Mapping[str, str]
 ) -> list[TagKey]:
-    """Return the tags still to be told, under each of *epochs*."""
-    wanted = (
-        TagKey(entry.slot_id, entry.revision, epoch, basis)
-        for epoch in epochs
-        for entry in held
-        for basis in entry.bases
-    )
+    """Return the tags still to be told, under each of *epochs*, a sign-in's oldest first."""
+    wanted = (tag for epoch in epochs for entry in held for tag in _tags_of(entry, epoch))
     return [tag for tag in wanted if tag.key not in told]
+
+
+def outgrown_tags(held: Iterable[Held], told: Mapping[str, str]) -> list[str]:
+    """Return the keys of tags of refresh tokens that the vault no longer remembers."""
+    oldest = {f"tag/{entry.slot_id}/{entry.revision}/": entry.grants[0] for entry in held}
+    found = []
+    for key in told:
+        start, _, rest = _parted(key)
+        basis, _, nth = rest.partition("/")
+        if basis == Basis.OAUTH_GRANT and int(nth or 0) < oldest.get(start, 0):
+            found.append(key)
+    return found
+
+
+def short_tag(entry: Held, told: Mapping[str, str]) -> str | None:
+    """Return the first 8 digits of the tag that *entry* goes by now; None before it is told.
+
+    Of several epochs it is that of the highest name.
+    """
+    basis = Basis.OAUTH_GRANT if entry.kind is CredentialKind.OAUTH else Basis.API_KEY
+    prefix = f"tag/{entry.slot_id}/{entry.revision}/"
+    epochs = sorted({_parted(key)[1] for key in told if key.startswith(prefix)}, reverse=True)
+    newest = (TagKey(entry.slot_id, entry.revision, e, basis, entry.grants[-1]) for e in epochs)
+    found = (told[tag.key] for tag in newest if tag.key in told)
+    return next((value for value in found if len(value) == SHORT_TAG), None)
+
+
+def _tags_of(entry: Held, epoch: str) -> list[TagKey]:
+    return [
+        TagKey(entry.slot_id, entry.revision, epoch, basis, grant)
+        for basis in entry.bases
+        for grant in (entry.grants if basis is Basis.OAUTH_GRANT else (0,))
+    ]
+
+
+def _parted(key: str) -> tuple[str, str, str]:
+    """Return the key of a tag as `tag/<slot>/<revision>/`, epoch and the rest; else blanks."""
+    parts = key.split("/", 4)
+    if parts[0] != "tag":
+        return "", "", ""
+    return "/".join(parts[:3]) + "/", parts[3], parts[4]
 
 
 def settled(held: Iterable[Held], epoch: str, told: Mapping[str, str]) -> list[Held]:
@@ -99,19 +146,18 @@ def settled(held: Iterable[Held], epoch: str, told: Mapping[str, str]) -> list[H
     return [entry for entry in held if not missing_tags([entry], [epoch], told)]
 
 
-def superseded(held: Mapping[tuple[str, int], Held], settled: Sequence[Held]) -> list[Held]:
-    """Return what may be retired: older than the newest of its slot, which is in *settled*.
+def rejected_key(slot_id: str) -> str:
+    """Return where the memory keeps which revision of *slot_id* was refused, and why."""
+    return f"{_REJECTED}{slot_id}"
 
-    Until the newest one's tags are all told the older one stays, unused, so that a match does
-    not seem to end and begin again.
-    """
-    newest = dict(sorted(held))  # by slot: of several revisions the last one stays
-    done = {entry.slot_id for entry in settled if entry.revision == newest[entry.slot_id]}
-    return [
-        entry
-        for _, entry in sorted(held.items())
-        if entry.slot_id in done and entry.revision < newest[entry.slot_id]
-    ]
+
+def rejections(told: Mapping[str, str]) -> dict[str, str]:
+    """Return why the newest credential of a slot was refused, by slot, where it was."""
+    return {
+        key.removeprefix(_REJECTED): value.partition("/")[2]
+        for key, value in told.items()
+        if key.startswith(_REJECTED)
+    }
 
 
 def closed_epochs(epochs: Iterable[str], told: Mapping[str, str]) -> list[str]:
@@ -145,8 +191,8 @@ def stored_memory(entry: Held) -> dict[str, str]:
     }
 
 
-def retired_forgets(note: StoredNote, told: Mapping[str, str]) -> list[str]:
-    """Return what to forget when *note* is told as retired."""
+def gone_forgets(note: StoredNote, told: Mapping[str, str]) -> list[str]:
+    """Return what to forget when *note* is told as gone."""
     tags = f"tag/{note.slot_id}/{note.revision}/"
     return [
         _held_key(note.slot_id, note.revision),

@@ -7,23 +7,36 @@ import asyncio
 import importlib.metadata
 import random
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
 from bus_schemas.errors import ByokError
-from bus_schemas.events.fingerprint import MAX_SLOTS
-from bus_schemas.events.health import HealthReported, SlotHealth, Validity
+from bus_schemas.events.health import HealthReported
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import store
+from vps_runtime.calls import Answer
 from vps_runtime.facts.store import Facts
-from vps_runtime.facts.told import StoredNote, newest_notes
-from vps_runtime.orders.rules import is_locked, stopped
-from vps_runtime.vault.credentials import Held
+from vps_runtime.facts.told import notes
+from vps_runtime.health.projection import slot_health
+from vps_runtime.health.signs import Signs, Summary
+from vps_runtime.orders.rules import is_locked
+from vps_runtime.vault.credentials import CredentialStore
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What an unlocked server's reports are made from, besides its memory."""
+
+    credentials: CredentialStore
+    last: Mapping[str, Answer]
+    """`Calls.last`."""
+    signs: Signs
 
 
 class Reporter:
@@ -34,16 +47,16 @@ class Reporter:
         bus: Bus,
         facts: Facts,
         interval: float,
-        held: Callable[[], Iterable[Held | StoredNote]] | None = None,
+        sources: Sources | None = None,
     ) -> None:
         """*interval* is in seconds; the platform expects one report a minute.
 
-        Without *held*, as while the server is locked, it reports what was told as held.
+        Without *sources*, as while the server is locked, it reports what was told as held.
         """
         self._bus = bus
         self._facts = facts
         self._interval = interval
-        self._held = held or (lambda: newest_notes(facts.told))
+        self._sources = sources
         self._version = runtime_version()
 
     async def run(self) -> None:
@@ -58,33 +71,35 @@ class Reporter:
 
     async def report(self) -> None:
         """Send one report. Raises BusUnavailable, StreamError, StorageFull."""
-        told = self._facts.told
-        draft = partial(
-            HealthReported,
-            observed_generation=int(told.get("generation", 0)),
-            runtime_version=self._version,
-            outbox_depth=await self._facts.depth(),
-            slots=slot_health(self._held(), time.time(), stopped(told)),
-            locked=is_locked(told) or None,
-        )
+        draft = partial(self._as_of_now, await self._facts.depth())
         await store(self._bus, fresh(await self._facts.numbered(draft)))
 
+    def _as_of_now(
+        self, outbox_depth: int, *, server_id: str, incarnation: int, n: int
+    ) -> HealthReported:
+        """Return the report numbered *n*.
 
-def slot_health(
-    held: Iterable[Held | StoredNote], now: float, stopped_slots: Collection[str] = ()
-) -> tuple[SlotHealth, ...]:
-    """Return the report's part about slots; *now* in Unix seconds. Pure."""
-    return tuple(
-        SlotHealth(
-            slot_id=entry.slot_id,
-            provider=entry.provider,
-            revision=entry.revision,
-            validity=Validity.UNKNOWN,  # nobody has asked the provider yet
-            age_seconds=max(0, int(now) - entry.stored_at),
-            stopped=entry.slot_id in stopped_slots or None,
+        It is made while that number is given out, so it speaks of the keys as they were after every
+        fact with a lower number and before every fact with a higher one: readers rely on it.
+        """
+        told, sources = self._facts.told, self._sources
+        held = notes(told) if sources is None else sources.credentials.held.values()
+        slots = slot_health(held, told, {} if sources is None else sources.last, time.time())
+        mine = [slot.slot_id for slot in slots]
+        seen = Summary() if sources is None else sources.signs.summary(mine)
+        return HealthReported(
+            server_id=server_id,
+            incarnation=incarnation,
+            n=n,
+            observed_generation=int(told.get("generation", 0)),
+            runtime_version=self._version,
+            outbox_depth=outbox_depth,
+            slots=slots,
+            locked=is_locked(told) or None,
+            link=seen.link,
+            agent=seen.agent,
+            provider=seen.provider,
         )
-        for entry in held
-    )[:MAX_SLOTS]
 
 
 def runtime_version() -> str:

@@ -11,28 +11,29 @@ only takes away: that is done out of turn, and counted and answered when its tur
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import structlog
 
 from bus_schemas.errors import ByokError, Refused
 from bus_schemas.events.config import ConfigDesired, Order
 from bus_schemas.events.reported import OrderAnswered, PinsChanged
-from bus_schemas.orders import Addressee, OrderKind, known_kind
+from bus_schemas.orders import Addressee, OrderKind, known_kind, revision_of
 from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.private_files import sync_folder
 from vps_runtime.enrolment.pins import Pins, change_pins, read_pins
-from vps_runtime.facts.store import Draft, Facts
+from vps_runtime.facts.store import Draft, Facts, Telling
+from vps_runtime.orders.outcome import outcome_of
 from vps_runtime.orders.rules import (
-    APPLIED,
     BEGUN,
     GENERATION,
     LAST_N,
     LOCKED,
     Standing,
     Verdict,
+    about_rotation,
     answered_key,
     decide,
     effect,
@@ -44,6 +45,8 @@ from vps_runtime.orders.rules import (
     stopped,
     taking_away,
 )
+from vps_runtime.rotation.rules import Change, SlotRotation, retire_ordered, rotations
+from vps_runtime.rotation.store import carry_on
 from vps_runtime.state import StateFolder
 
 _log = structlog.get_logger(__name__)
@@ -58,6 +61,18 @@ class LockOrdered(Exception):
     """
 
 
+class Keys(Protocol):
+    """Who holds the credentials that are in use."""
+
+    async def prepare(self, slot_id: str, revision: int) -> None:
+        """Open a pending revision: an order is about to bring it into use. Raises Refused."""
+        ...
+
+    def changed(self) -> None:
+        """Hear that an order has changed which credentials may be used."""
+        ...
+
+
 class Orders:
     """What this server was ordered, on top of its memory of facts."""
 
@@ -66,8 +81,12 @@ class Orders:
         state: StateFolder,
         facts: Facts,
         on_pins_changed: Callable[[], None] = lambda: None,
+        keys: Keys | None = None,
     ) -> None:
-        """Read whose orders count. *on_pins_changed* is called after each. Raises NotEnrolled."""
+        """Read whose orders count. *on_pins_changed* is called after each. Raises NotEnrolled.
+
+        Without *keys* this server is locked: then none is in use.
+        """
         settings = state.read_settings()
         self._me = Addressee(
             settings.owner_id, settings.server_id, state.read_identity().public_key
@@ -77,6 +96,7 @@ class Orders:
         self._state = state
         self._facts = facts
         self._on_pins_changed = on_pins_changed
+        self._keys = keys
 
     @property
     def locked(self) -> bool:
@@ -125,7 +145,8 @@ class Orders:
         kind = known_kind(order)
         locks = kind is OrderKind.LOCK and not self.locked
         if not locks and kind not in _ABOUT_PINS:
-            await self._answer(order, remember=number)
+            refused = await self._prepare(order)
+            await self._answer(order, refused=refused, remember=number)
             return
         number[BEGUN] = order.model_dump_json()
         if locks:
@@ -146,8 +167,12 @@ class Orders:
                 continue  # its signer may be an owner, or not: the pins will tell
             if verdict.refused is not None:
                 continue
-            if known_kind(order) is not OrderKind.LOCK:
+            if about_rotation(order):
+                await carry_on(self._facts, order.slot_id or "", partial(_retired, order))
+                self._keys_changed()
+            elif known_kind(order) is not OrderKind.LOCK:
                 await self._facts.tell(remember=effect(order)[0])
+                self._keys_changed()
             elif not self.locked:
                 await self._lock(order, {})
 
@@ -167,8 +192,8 @@ class Orders:
             sync_folder(self._state.root)
 
     async def _finish(self, order: Order) -> None:
-        kind, more, remember = known_kind(order), [], {}
-        if kind in _ABOUT_PINS:
+        pins = None
+        if known_kind(order) in _ABOUT_PINS:
             try:
                 pins = await asyncio.to_thread(change_pins, self._pins, self._change(order))
             except Refused as refusal:  # the console was used meanwhile
@@ -176,13 +201,7 @@ class Orders:
                     raise
                 await self._answer(order, refused=refusal.reason, forget=[BEGUN])
                 return
-            value = ",".join(pins.pinned)
-            if self._facts.told.get("pins") != value:
-                more.append(partial(PinsChanged, pinned=pins.pinned))
-                remember["pins"] = value
-        await self._answer(order, *more, remember=remember, forget=[BEGUN])
-        if more:
-            self._on_pins_changed()
+        await self._answer(order, pins=pins, forget=[BEGUN])
 
     def _change(self, order: Order) -> Callable[[Pins], Pins]:
         return partial(pins_of_begun, order)
@@ -190,27 +209,56 @@ class Orders:
     async def _answer(
         self,
         order: Order,
-        *more: Draft,
+        *,
         refused: str | None = None,
+        pins: Pins | None = None,
         remember: dict[str, str] | None = None,
-        forget: list[str] | None = None,
+        forget: Sequence[str] = (),
     ) -> None:
-        """Tell what became of *order*, with its effect, all or nothing."""
-        adds, takes = ({}, []) if refused else effect(order)
-        memory = {**(remember or {}), **adds, answered_key(order): refused or APPLIED}
-        answer = partial(
-            OrderAnswered,
-            order_id=order.order_id,
-            order_n=order.n,
-            kind=order.kind,
-            slot_id=order.slot_id,
-            outcome="refused" if refused else "applied",
-            reason=refused,
-            last_n=last_n({**self._facts.told, **memory}),
-        )
-        gone = [*(forget or []), *takes]
-        await self._facts.tell(answer, *more, remember=memory, forget=gone)
-        _log.warning("order_answered", order=order.order_id, kind=order.kind, refused=refused)
+        """Tell what became of *order*, its effect, and the *pins* after it, all or nothing."""
+        outcomes: list[str | None] = []
+        changed: list[Draft] = []
+
+        def decide(told: Mapping[str, str]) -> Telling:
+            outcome = outcome_of(order, told, refused)
+            outcomes.append(outcome.refused)
+            memory = {**(remember or {}), **outcome.adds, answered_key(order): outcome.word}
+            if pins is not None and told.get("pins") != ",".join(pins.pinned):
+                memory["pins"] = ",".join(pins.pinned)
+                changed.append(partial(PinsChanged, pinned=pins.pinned))
+            answer = partial(
+                OrderAnswered,
+                order_id=order.order_id,
+                order_n=order.n,
+                kind=order.kind,
+                slot_id=order.slot_id,
+                outcome="refused" if outcome.refused else "applied",
+                reason=outcome.refused,
+                last_n=last_n({**told, **memory}),
+            )
+            return Telling([answer, *changed, *outcome.drafts], memory, [*forget, *outcome.takes])
+
+        await self._facts.decide(decide)
+        _log.warning("order_answered", order=order.order_id, kind=order.kind, refused=outcomes[0])
+        self._keys_changed()
+        if changed:
+            self._on_pins_changed()
+
+    async def _prepare(self, order: Order) -> str | None:
+        """Make ready what *order* brings into use; return why that cannot be."""
+        if order.kind != OrderKind.PROMOTE:
+            return None
+        if self._keys is None:  # whether its record opens can be seen with the vault open only
+            return "locked"
+        try:
+            await self._keys.prepare(order.slot_id or "", revision_of(order))
+        except Refused as refusal:
+            return refusal.reason
+        return None
+
+    def _keys_changed(self) -> None:
+        if self._keys:
+            self._keys.changed()
 
     def _decide(self, order: Order, document: ConfigDesired) -> Verdict:
         """Say whether *order* is obeyed. Raises Refused(`pins_damaged`): nobody can say now."""
@@ -220,7 +268,9 @@ class Orders:
             pins=self._pins_for(order),
             platform_key=self._platform_key,
             last_n=last_n(told),
-            slots={slot.slot_id for slot in document.slots} | stopped(told),
+            slots={slot.slot_id for slot in document.slots}
+            | stopped(told)
+            | rotations(told).keys(),
             now=time.time(),
         )
         return decide(order, standing)
@@ -232,3 +282,7 @@ class Orders:
             if order.signer != self._platform_key:
                 raise
             return Pins()
+
+
+def _retired(order: Order, before: SlotRotation) -> Change:
+    return retire_ordered(before, revision_of(order))

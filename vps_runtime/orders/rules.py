@@ -15,7 +15,7 @@ Keys of the memory (`Facts.told`):
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 from bus_schemas.errors import Refused
 from bus_schemas.events.config import ConfigDesired, Order
@@ -27,8 +27,18 @@ from bus_schemas.orders import (
     OrderKind,
     check_order,
     known_kind,
+    revision_of,
 )
 from vps_runtime.enrolment.pins import Pins
+from vps_runtime.facts.told import is_noted
+from vps_runtime.rotation.rules import (
+    Change,
+    aborted,
+    forced,
+    retire_ordered,
+    rotation_of,
+    verify_asked,
+)
 
 LAST_N: Final = "orders-last-n"
 GENERATION: Final = "orders-generation"
@@ -38,8 +48,9 @@ APPLIED: Final = "applied"
 
 _ANSWERED = "order/"
 _STOPPED = "stopped/"
-
-_T = TypeVar("_T")
+_ABOUT_ROTATION = frozenset(
+    {OrderKind.VERIFY, OrderKind.PROMOTE, OrderKind.ABORT, OrderKind.RETIRE}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +163,14 @@ def pending(document: ConfigDesired, told: Mapping[str, str]) -> list[Order]:
 
 def taking_away(document: ConfigDesired, told: Mapping[str, str]) -> list[Order]:
     """Return the pending orders that only take away and have had no effect yet, locks first."""
-    found = [
-        order
-        for order in pending(document, told)
-        if order.kind in PLATFORM_KINDS and not effect(order)[0].keys() <= told.keys()
-    ]
+    found = [order for order in pending(document, told) if _takes_away(order, told)]
     return sorted(found, key=lambda order: order.kind != OrderKind.LOCK)
+
+
+def _takes_away(order: Order, told: Mapping[str, str]) -> bool:
+    if order.kind == OrderKind.RETIRE:
+        return rotation_of(order.slot_id or "", told).floor < revision_of(order)
+    return order.kind in PLATFORM_KINDS and not effect(order)[0].keys() <= told.keys()
 
 
 def forgotten(document: ConfigDesired, told: Mapping[str, str]) -> list[str]:
@@ -183,6 +196,26 @@ def effect(order: Order) -> tuple[dict[str, str], list[str]]:
     return changes.get(order.kind, ({}, []))
 
 
+def about_rotation(order: Order) -> bool:
+    """Whether *order* is about one revision of one slot."""
+    return order.kind in _ABOUT_ROTATION
+
+
+def rotation_after(order: Order, told: Mapping[str, str]) -> Change:
+    """Return what obeying *order*, which is about a revision, makes of its slot's rotation."""
+    slot, revision = order.slot_id or "", revision_of(order)
+    before, held = rotation_of(slot, told), is_noted(slot, revision, told)
+    match OrderKind(order.kind):
+        case OrderKind.VERIFY:
+            return verify_asked(before, revision)
+        case OrderKind.PROMOTE:
+            return forced(before, revision, held=held)
+        case OrderKind.ABORT:
+            return aborted(before, revision, held=held)
+        case _:
+            return retire_ordered(before, revision)
+
+
 def last_n(told: Mapping[str, str]) -> int:
     """Return the highest number taken from an authentic order; 0 for none."""
     return int(told.get(LAST_N, 0))
@@ -198,10 +231,6 @@ def stopped(told: Mapping[str, str]) -> frozenset[str]:
     return frozenset(key.removeprefix(_STOPPED) for key in told if key.startswith(_STOPPED))
 
 
-def usable(current: Mapping[str, _T], told: Mapping[str, str]) -> Mapping[str, _T]:
-    """Return the held credentials, by slot, that may be used now: none of a stopped slot.
-
-    Whoever is about to use a credential asks here, each time.
-    """
-    forbidden = current if is_locked(told) else stopped(told)
-    return {slot: held for slot, held in current.items() if slot not in forbidden}
+def may_be_used(slot_id: str, told: Mapping[str, str]) -> bool:
+    """Whether no order stands against using the credential of *slot_id*."""
+    return not is_locked(told) and f"{_STOPPED}{slot_id}" not in told

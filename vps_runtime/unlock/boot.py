@@ -8,7 +8,6 @@ Safe to kill anywhere, and as often as may be:
 """
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import structlog
 from bus_schemas.errors import ContractError, Refused
 from bus_schemas.transport.back_off import BackOff
 from bus_schemas.transport.target import BusUnavailable
+from bus_schemas.transport.wake import woken
 from bus_schemas.unlock import SHARE_LENGTH, unlock_input, unlock_preimage
 from vps_runtime.enrolment.pins import read_pins
 from vps_runtime.state import StateFolder
@@ -123,9 +123,7 @@ async def keep_pins(
     Only keys that it heard of from here can approve a restored copy of this machine.
     """
     while True:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_ANYWAY_SECONDS):
-                await changed.wait()
+        await woken(changed, _LOOK_ANYWAY_SECONDS)
         if not changed.is_set():
             continue
         changed.clear()

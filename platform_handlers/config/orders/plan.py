@@ -11,15 +11,18 @@ from typing import Final
 from bus_schemas.api import OrderList, OrderState, OrderView
 from bus_schemas.errors import Refused
 from bus_schemas.events import ConfigDesired
-from bus_schemas.events.config import Order
+from bus_schemas.events.config import DesiredSlot, Order
 from bus_schemas.keys import owner_fingerprint
-from bus_schemas.orders import PLATFORM_KINDS, Addressee, check_order
+from bus_schemas.orders import PLATFORM_KINDS, Addressee, OrderKind, check_order, revision_of
 
 MAX_ORDERS: Final = 64
 MAX_STEP: Final = 10
 """A server takes no number 1,000 above its last; a slip must not use them up."""
 MAX_OWNER_STEP: Final = 100
 """For a key that the server obeys: its device also counts the orders that were refused here."""
+
+_OF_A_PENDING_ONE: Final = frozenset({OrderKind.VERIFY, OrderKind.PROMOTE, OrderKind.ABORT})
+_OF_A_REVISION: Final = _OF_A_PENDING_ONE | {OrderKind.RETIRE}
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,12 @@ class Situation:
 def plan_order(situation: Situation, order: Order) -> ConfigDesired:
     """Return the document that carries *order*; the current one if it does or did already.
 
+    One that retires a revision raises the slot's `min_revision` above it, so that no server, even
+    one set up anew or restored from a backup, fetches it again, whatever it answers to the order.
+
     Raises Refused: `bad_order`, `bad_signature`, `owner_key_not_pinned`, `not_for_the_platform`,
-    `expired`, `stale_n`, `n_too_far`, `too_many_orders`.
+    `expired`, `stale_n`, `n_too_far`, `too_many_orders`, `unknown_slot`, `unknown_revision`,
+    `revision_retired`.
     """
     current, to = situation.current, situation.to
     check_order(order, to)
@@ -80,6 +87,7 @@ def plan_order(situation: Situation, order: Order) -> ConfigDesired:
     if order.not_after.timestamp() <= situation.now:
         raise Refused("expired", f"order {order.order_id} is over; sign anew, check this clock")
     _check_number(situation, order)
+    _check_revision(situation, order)
     orders = (*situation.waiting, order)
     if len(orders) > MAX_ORDERS:
         raise Refused("too_many_orders", f"{MAX_ORDERS} orders wait for {to.server_id}, the most")
@@ -92,7 +100,8 @@ def plan_order(situation: Situation, order: Order) -> ConfigDesired:
             orders=orders,
             highest_n=order.n,
         )
-    return _next(current, orders)
+    slots = tuple(_slot_after(slot, order) for slot in current.slots)
+    return _next(current.model_copy(update={"slots": slots}), orders)
 
 
 def withdraw(current: ConfigDesired, answered: Collection[str], now: float) -> ConfigDesired:
@@ -164,6 +173,32 @@ def _check_number(situation: Situation, order: Order) -> None:
     if order.n > newest + step:
         detail = f"{server_id} is at order {newest}; the next is at most {step} above it"
         raise Refused("n_too_far", detail)
+
+
+def _check_revision(situation: Situation, order: Order) -> None:
+    """Refuse what is about a revision that there is not, or that is retired."""
+    if order.kind not in _OF_A_REVISION:
+        return
+    where = f"slot {order.slot_id} of {situation.to.server_id}"
+    slots = situation.current.slots if situation.current else ()
+    slot = next((slot for slot in slots if slot.slot_id == order.slot_id), None)
+    revision = revision_of(order)
+    if slot is None:
+        raise Refused("unknown_slot", f"nothing was ever sealed for {where}; look at the name")
+    if revision > slot.revision:
+        detail = f"{where} has no revision {revision}, the newest is {slot.revision}"
+        raise Refused("unknown_revision", detail)
+    if revision < slot.min_revision and order.kind in _OF_A_PENDING_ONE:
+        detail = f"revision {revision} of {where} is retired for good; send a new credential"
+        raise Refused("revision_retired", detail)
+
+
+def _slot_after(slot: DesiredSlot, order: Order) -> DesiredSlot:
+    """Return *slot* as *order* leaves it in the document."""
+    if order.kind != OrderKind.RETIRE or order.slot_id != slot.slot_id:
+        return slot
+    lowest = max(slot.min_revision, revision_of(order) + 1)
+    return slot.model_copy(update={"min_revision": lowest})
 
 
 def _next(current: ConfigDesired, orders: tuple[Order, ...]) -> ConfigDesired:

@@ -14,7 +14,7 @@ from bus_schemas.codec import decode
 from bus_schemas.errors import ContractError
 from bus_schemas.events import ConfigDesired
 from bus_schemas.events.config import Order
-from bus_schemas.orders import Addressee
+from bus_schemas.orders import Addressee, OrderKind, revision_of
 from bus_schemas.streams import CONFIG
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.fresh import fresh
@@ -28,7 +28,8 @@ from platform_handlers.config.orders.plan import (
     plan_order,
     withdraw,
 )
-from platform_handlers.config.store import ConfigStore
+from platform_handlers.config.purger import purge_sealed
+from platform_handlers.config.store import ConfigStore, Purge
 
 _log = structlog.get_logger(__name__)
 
@@ -54,8 +55,15 @@ class OrderWriter:
     async def give(self, to: Addressee, order: Order) -> ConfigDesired:
         """Have the server *to* find *order*; giving the same one again changes nothing.
 
-        Raises Refused (those of `plan_order`) and BusUnavailable: give it again.
+        What an order retires leaves the bus as well, sealed as it is. Raises Refused (those of
+        `plan_order`), StreamError and BusUnavailable: give it again.
         """
+        wanted = await self._given(to, order)
+        if order.kind == OrderKind.RETIRE and order.slot_id:
+            await purge_sealed(self._bus, Purge(to.server_id, order.slot_id, revision_of(order)))
+        return wanted
+
+    async def _given(self, to: Addressee, order: Order) -> ConfigDesired:
         book = await self.book(to.server_id)
         for _ in range(_ATTEMPTS):
             sequence, current = await self._last(to.server_id)

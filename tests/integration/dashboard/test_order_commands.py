@@ -3,13 +3,12 @@
 import asyncio
 import time
 import uuid
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bus_schemas.api import OrderList, OrderState
@@ -18,26 +17,15 @@ from bus_schemas.events.config import Order
 from bus_schemas.fields import at_utc
 from bus_schemas.keys import owner_fingerprint
 from bus_schemas.orders import Addressee, Instruction, OrderKind, Stamp, sign_order
-from platform_handlers.owner.cli import key, owner
 from platform_handlers.owner.home import Home
-from platform_handlers.provisioning.cli import server
 from tests.integration.dashboard.conftest import Faces, as_json, until
+from tests.integration.dashboard.desk import Machine
 
 SECOND = owner_fingerprint(Ed25519PrivateKey.generate().public_key().public_bytes_raw())
 
 
-@dataclass
-class Desk:
+class Desk(Machine):
     """An owner's machine, connected to the platform, and servers that answer when told to."""
-
-    faces: Faces
-    home: Home
-
-    async def byok(self, *arguments: str, stdin: str = "") -> Result:
-        """Run one command in a thread of its own; the platform runs in this one."""
-        group = {"owner": owner, "key": key, "server": server}[arguments[0]]
-        words = [*arguments[1:], "--home", str(self.home.folder)]
-        return await asyncio.to_thread(CliRunner().invoke, group, words, input=stdin)
 
     async def answered(
         self, command: tuple[str, ...], *servers: str, refused: str | None = None
@@ -88,10 +76,7 @@ class Desk:
 async def desk(faces: Faces, tmp_path: Path) -> Desk:
     """Acme's machine, with an owner key."""
     desk = Desk(faces, Home(tmp_path / "home"))
-    assert (await desk.byok("owner", "keygen")).exit_code == 0
-    ca, token = str(faces.installation.ca), faces.tokens["acme"] + "\n"
-    connected = await desk.byok("owner", "connect", faces.url, "--ca", ca, stdin=token)
-    assert connected.exit_code == 0
+    await desk.begin()
     return desk
 
 

@@ -2,43 +2,30 @@
 
 import asyncio
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from bus_schemas.events import BannerDismissed, CredentialRejected, CredentialStored
+from bus_schemas.events import (
+    BannerDismissed,
+    CredentialRejected,
+    CredentialStored,
+    CredentialVerified,
+)
 from bus_schemas.events.banner import BannerCode
 from bus_schemas.keys import owner_fingerprint
 from platform_handlers.authority.tls import make_ca
-from platform_handlers.owner.cli import banners, key, owner
 from platform_handlers.owner.home import Home
 from tests.integration.dashboard.conftest import Faces, Server, until
+from tests.integration.dashboard.desk import KEY, Machine
 
-KEY = "sk-ant-api03-" + "CANARY" * 15
 PROVIDER = ("--provider", "anthropic")
 
 
-@dataclass
-class Desk:
-    """An owner's machine, connected to the platform."""
-
-    faces: Faces
-    home: Home
-
-    async def byok(self, *arguments: str, stdin: str = "") -> Result:
-        """Run one command in a thread of its own; the platform runs in this one."""
-        group = {"owner": owner, "key": key, "banners": banners}[arguments[0]]
-        words = [*arguments[1:], "--home", str(self.home.folder)]
-        return await asyncio.to_thread(CliRunner().invoke, group, words, input=stdin)
-
-    async def connect(self, tenant: str = "acme") -> Result:
-        """Run `byok owner connect`."""
-        ca = str(self.faces.installation.ca)
-        token = self.faces.tokens[tenant] + "\n"
-        return await self.byok("owner", "connect", self.faces.url, "--ca", ca, stdin=token)
+class Desk(Machine):
+    """An owner's machine that sends a key to acme-1."""
 
     async def set_key(self, *more: str, stdin: str = KEY + "\n") -> Result:
         """Run `byok key set acme-1 anthropic`."""
@@ -53,8 +40,7 @@ class Desk:
 async def desk(faces: Faces, tmp_path: Path) -> Desk:
     """Acme's machine, with an owner key."""
     desk = Desk(faces, Home(tmp_path / "home"))
-    assert (await desk.byok("owner", "keygen")).exit_code == 0
-    assert (await desk.connect()).exit_code == 0
+    await desk.begin()
     return desk
 
 
@@ -68,6 +54,7 @@ async def answering(server: Server, faces: Faces, *, reason: str | None = None) 
     slot = await faces.slot(server.server_id, "anthropic")
     if reason is None:
         await server.step(CredentialStored, slot, provider=slot.provider)
+        await server.step(CredentialVerified, slot, verdict="valid", promoted=True)
     else:
         await server.step(CredentialRejected, slot, reason=reason)
 
@@ -99,12 +86,14 @@ async def test_a_key_goes_from_sent_to_stored(desk: Desk) -> None:
         desk.set_key(*PROVIDER, *desk.compared()), answering(server, desk.faces)
     )
     assert answer.exit_code == 0, answer.output
-    assert answer.output.index("sent") < answer.output.index("stored")
+    said = [answer.output.index(word) for word in ("sent ", "stored ", "verified ")]
+    assert said == sorted(said)
+    assert "Anthropic accepts it; used from now on" in answer.output
     assert "CANARY" not in answer.output
     assert desk.home.pinned("acme-1") == server.fingerprint
     status = await desk.byok("key", "status", "acme-1")
     assert "as you pinned it" in status.output
-    assert "stored on the server" in status.output
+    assert "used from now on; no call has been answered with it yet" in status.output
 
 
 async def test_a_rejected_key_ends_with_the_reason_in_words(desk: Desk) -> None:
@@ -133,7 +122,7 @@ async def test_a_new_server_is_not_trusted_on_the_platforms_word(desk: Desk) -> 
     wrong = await desk.set_key(*PROVIDER, "--server-fingerprint", "A" * 20)
     assert wrong.exit_code == 77
     assert desk.home.pinned("acme-1") is None
-    assert await desk.faces.config.view.slots_of("acme-1") == []
+    assert not await desk.faces.config.view.slots_of("acme-1")
 
 
 async def test_a_changed_server_key_is_refused_until_it_is_forgotten(desk: Desk) -> None:
@@ -173,7 +162,7 @@ async def test_a_slip_while_pasting_is_told_and_nothing_is_sent(
     answer = await desk.set_key(*PROVIDER, *desk.compared(), stdin=pasted)
     assert (answer.exit_code, "CANARY" in answer.output) == (65, False)
     assert words in answer.output
-    assert await desk.faces.config.view.slots_of("acme-1") == []
+    assert not await desk.faces.config.view.slots_of("acme-1")
 
 
 async def test_a_key_on_the_command_line_is_refused_and_not_repeated(desk: Desk) -> None:

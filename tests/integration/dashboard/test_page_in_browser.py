@@ -10,14 +10,17 @@ from bus_schemas.api import SlotStep
 from bus_schemas.events import (
     BannerCleared,
     BannerDismissed,
+    BannerRaised,
     BannerReopened,
     BannerUpdated,
     CredentialInUse,
     CredentialStored,
     DismissalRequested,
+    HealthReported,
 )
-from bus_schemas.events.banner import BannerCode, Sharing
-from tests.integration.dashboard.conftest import Faces, as_json, until
+from bus_schemas.events.banner import BannerCode, RotationNote, Sharing
+from bus_schemas.events.health import Receipt, SlotHealth, Validity
+from tests.integration.dashboard.conftest import START, Faces, as_json, until
 
 pytestmark = pytest.mark.browser
 
@@ -68,7 +71,7 @@ class Visit:
     complaints: list[str] = field(default_factory=list)
 
     def card(self, code: BannerCode) -> Locator:
-        """The card of one of acme-1's reuse banners."""
+        """The card of one of acme-1's banners, on the slot that these tests use for its code."""
         slot = "anthropic" if code is BannerCode.API_KEY_REUSE else "openai"
         return self.page.locator(f"#b-acme-1_{slot}_{code.lower().replace('_', '-')}")
 
@@ -276,6 +279,55 @@ async def test_a_slot_turns_green_only_by_the_servers_receipt(visit: Visit) -> N
     await visit.page.evaluate("refreshServers()")
     await expect(pill).to_have_text("In use")
     assert "good" in (await pill.get_attribute("class") or "")
+
+
+async def test_a_rotation_is_told_with_the_commands_that_end_it(visit: Visit) -> None:
+    """A stuck one needs attention, one that is due is for information; both say what to do."""
+    notes = {
+        BannerCode.ROTATION_STUCK: RotationNote(revision=4, waits_for="provider"),
+        BannerCode.ROTATION_DUE: RotationNote(revision=3, age_days=83),
+    }
+    for code, note in notes.items():
+        await visit.faces.say(BannerRaised, "acme", "acme-1/openai", code, rotation=note)
+    stuck, due = (visit.card(code) for code in notes)
+    await expect(stuck).to_contain_text("Needs attention")
+    await expect(due).to_contain_text("For your information")
+    codes = stuck.locator("code")
+    await expect(codes.first).to_have_text("byok key verify acme-1 openai")
+    await expect(codes.last).to_have_text("byok key abort acme-1 openai")
+    await expect(due).to_contain_text("at least 83 days ago")
+    await due.locator("summary").click()
+    await expect(due.locator("label")).to_contain_text("It comes back at 90 days")
+
+
+async def test_the_servers_last_report_says_what_may_not_be_used(visit: Visit) -> None:
+    """A stopped slot is not green, whatever happened before; the receipt stays to be seen."""
+    server, faces = visit.faces.servers["acme-1"], visit.faces
+    async with faces.client("acme") as client:
+        path = "/api/servers/acme-1/slots/anthropic"
+        await client.post(path, **as_json(server.sealed(faces.owner_key)))
+    slot = await faces.slot("acme-1", "anthropic")
+    await server.step(CredentialInUse, slot, provider_status=200)
+    await faces.reach("acme-1", "anthropic", SlotStep.IN_USE)
+    receipt = Receipt(revision=1, short_tag="00c0ffee", provider_status=200, at=START)
+    told = SlotHealth(
+        slot_id="anthropic",
+        provider="anthropic",
+        revision=1,
+        validity=Validity.VALID,
+        receipt=receipt,
+        age_seconds=1,
+        stopped=True,
+    )
+    report = {"observed_generation": 1, "runtime_version": "1", "outbox_depth": 0}
+    await server.say(HealthReported, slots=(told,), **report)
+    await visit.page.evaluate("refreshServers()")
+    card = visit.page.locator("#servers .server", has_text="acme-1")
+    await expect(card.locator(".slots .pill")).to_have_text("Stopped")
+    await expect(card).to_contain_text("status 200, with revision 1 (00c0ffee).")
+    await server.say(HealthReported, slots=(told,), locked=True, **report)
+    await visit.page.evaluate("refreshServers()")
+    await expect(card.locator("h3 .pill")).to_have_text("locked")
 
 
 async def test_the_page_fits_a_narrow_screen(visit: Visit) -> None:

@@ -38,9 +38,12 @@ from platform_handlers.provisioning.registry import FILE_NAME, Registry
 from platform_handlers.provisioning.service import run_provisioning
 from tests.conftest import Platform
 from tests.following import messages_once
+from tests.provider.server import FakeProvider
 from vps_runtime.enrolment.join import join
 from vps_runtime.state import StateFolder
 
+NOWHERE = "http://127.0.0.1:9"
+"""Where no provider is: what is sealed for it stays pending."""
 _BOUND_SECONDS = 20.0
 _E = TypeVar("_E", bound=Event)
 
@@ -96,6 +99,8 @@ class Fleet:
     config: Bus
     ops: Bus
     folder: Path
+    provider: FakeProvider
+    """Says of every key that it is good, until it is told otherwise."""
     owner_key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     agents: list[Agent] = field(default_factory=list)
     generations: dict[str, int] = field(default_factory=dict)
@@ -120,14 +125,16 @@ class Fleet:
         await join(state, await self.join_token(server_id), self.fingerprint)
         return state
 
-    async def start(self, state: StateFolder) -> Agent:
-        """Start the agent of *state* as a process."""
+    async def start(
+        self, state: StateFolder, *, module: Sequence[str] = ("vps_runtime",)
+    ) -> Agent:
+        """Start the agent of *state* as a process, by *module* with its own arguments."""
         log = state.root / f"agent-{len(self.agents)}.log"
         with log.open("wb") as sink:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "vps_runtime", "run", "--state", str(state.root)),
-                *("--health-seconds", "0.5"),
+                *("-m", *module, "run", "--state", str(state.root)),
+                *("--health-seconds", "0.5", "--gateway-port", "0"),
                 stderr=sink,
                 env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
             )
@@ -170,7 +177,7 @@ class Fleet:
     ) -> SealedEnvelope:
         """Return a sealing of an API key, or of *payload*, by the owner, or signed *by* another."""
         key = await self.sealing_key(server_id)
-        payload = payload or api_key()
+        payload = payload or api_key(at=self.provider.origin)
         context = SealContext(
             owner_id="acme",
             server_id=server_id,
@@ -221,11 +228,11 @@ def desired(envelope: SealedEnvelope) -> DesiredSlot:
     )
 
 
-def api_key(secret: str = "sk-ant-api03-canary-0123456789") -> CredentialPayload:
-    """Return an API key as an owner would seal it."""
-    return CredentialPayload(
-        secret=SecretStr(secret), base_url="https://api.anthropic.com", header_style="x-api-key"
-    )
+def api_key(
+    secret: str = "sk-ant-api03-canary-0123456789", *, at: str = NOWHERE
+) -> CredentialPayload:
+    """Return an API key as an owner would seal it, for a provider *at* an address."""
+    return CredentialPayload(secret=SecretStr(secret), base_url=at, header_style="x-api-key")
 
 
 def of(events: Sequence[Event], cls: type[_E]) -> list[_E]:
@@ -253,14 +260,16 @@ async def fleet_on(platform: Platform, folder: Path, *, evaluating: bool) -> Asy
     else:
         ready.set()
     config, ops = await platform.bus(Role.CONFIG), await platform.bus(Role.OPS)
-    running = Fleet(platform, registry, config, ops, folder)
+    provider = FakeProvider(accepts_all=True)
+    running = Fleet(platform, registry, config, ops, folder, provider)
     try:
         starting = asyncio.create_task(ready.wait())
         done, _ = await asyncio.wait(
             {starting, *serving}, timeout=_BOUND_SECONDS, return_when=asyncio.FIRST_COMPLETED
         )
         assert done == {starting}, [task.exception() for task in done]
-        yield running
+        async with provider.serving():
+            yield running
     finally:
         for agent in running.agents:
             await agent.kill()

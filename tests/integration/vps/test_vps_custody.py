@@ -6,13 +6,19 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from bus_schemas.codec import encode
 from bus_schemas.event import Event
 from bus_schemas.events.config import CredentialSealed
-from bus_schemas.events.fingerprint import FingerprintObserved, FingerprintRetired
+from bus_schemas.events.fingerprint import (
+    FingerprintObserved,
+    FingerprintRenewed,
+    FingerprintRetired,
+)
+from bus_schemas.events.health import Validity
 from bus_schemas.events.reported import (
     CredentialNeedsKey,
     CredentialRejected,
@@ -26,14 +32,19 @@ from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import store_raw
 from bus_schemas.transport.target import BusUnavailable
 from tests.integration.vps.conftest import Fleet, desired
+from tests.judges import Says
 from vps_runtime.announcer import Announcer
+from vps_runtime.calls import Calls
 from vps_runtime.config.reconciler import Reconciler
 from vps_runtime.connection.tokens import TokenStore
 from vps_runtime.fingerprint.tags import Tags
+from vps_runtime.keyring import Keyring
+from vps_runtime.rotator import Rotator
 from vps_runtime.state import StateFolder
 from vps_runtime.unlock.boot import unlock
 from vps_runtime.unlock.evaluator import Evaluator
 from vps_runtime.unlocked import UnlockedServer
+from vps_runtime.vault.credentials import CredentialStore
 from vps_runtime.vault.sealing_keys import DAY, LIFE_SECONDS
 
 SERVER = "acme-1"
@@ -46,7 +57,15 @@ class Running:
     server: UnlockedServer
     announcer: Announcer
     reconciler: Reconciler
+    rotator: Rotator
+    judge: Says
     bus: Bus
+
+    async def rotate(self) -> None:
+        """Tell what is new, bring it into use, and tell what follows."""
+        await self.announcer.catch_up()
+        await self.rotator.catch_up()
+        await self.announcer.catch_up()
 
     async def send(self) -> None:
         """Send all facts that wait."""
@@ -61,7 +80,7 @@ class Running:
 
     async def holds_something(self) -> bool:
         """Whether any slot has a credential."""
-        return bool(self.server.credentials.current)
+        return bool(self.server.credentials.held)
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
@@ -94,8 +113,10 @@ async def running(state: StateFolder) -> AsyncIterator[Running]:
     evaluator = Evaluator(bus, state.read_identity(), state.read_evaluator())
     server = await UnlockedServer.open(state, await unlock(state, SERVER, evaluator))
     announcer = Announcer(server, Tags(evaluator, server.credentials, server.facts))
+    judge = Says()
+    rotator = Rotator(server, Keyring(server), Calls(), judge)
     try:
-        yield Running(server, announcer, Reconciler(bus, server, announcer), bus)
+        yield Running(server, announcer, Reconciler(bus, server, announcer), rotator, judge, bus)
     finally:
         await server.facts.close()
         await bus.close()
@@ -137,23 +158,24 @@ async def test_a_kill_between_the_facts_of_a_rotation_is_made_good(
     await fleet.send(await fleet.seal(SERVER))
     async with running(state) as agent:
         await agent.reconciler.reconcile()
-        await agent.announcer.catch_up()
+        await agent.rotate()
     await fleet.send(await fleet.seal(SERVER, revision=2))
-    steps = ["_tell_stored", "_tell_retired", "_renew"]
-    for step in steps:
+    for cls, step in (
+        (Announcer, "_tell_stored"),
+        (Announcer, "_clear_out"),
+        (Keyring, "open"),
+        (Rotator, "_move"),
+        (CredentialStore, "remove"),
+        (Announcer, "_tell_gone"),
+    ):
         async with running(state) as agent:
             await agent.reconciler.reconcile()
             with monkeypatch.context() as patch:
-                patch.setattr(Announcer, step, die)
-                with pytest.raises(Killed):
-                    await agent.announcer.catch_up()
+                patch.setattr(cls, step, die)
+                with pytest.raises((Killed, BaseExceptionGroup)):
+                    await agent.rotate()
     async with running(state) as agent:
-        with monkeypatch.context() as patch:
-            patch.setattr(type(agent.server.credentials), "remove", die)
-            with pytest.raises(Killed):
-                await agent.announcer.catch_up()
-    async with running(state) as agent:
-        await agent.announcer.catch_up()
+        await agent.rotate()
         await agent.send()
     assert names(await fleet.told(SERVER)) == [
         "CredentialStored 1",
@@ -177,13 +199,15 @@ async def test_while_the_evaluator_is_away_the_older_key_is_not_told_as_gone(
                 patch.setattr(Evaluator, "fingerprint", away)
                 with pytest.raises(BusUnavailable):
                     await agent.announcer.catch_up()
-            assert agent.server.credentials.current["anthropic"].revision == revision
+            await agent.rotator.catch_up()
+            assert agent.server.usable["anthropic"].revision == revision
             await agent.send()
     assert names(await fleet.told(SERVER)) == ["CredentialStored 1", "CredentialStored 2"]
     async with running(state) as agent:
-        await agent.announcer.catch_up()
+        await agent.rotate()
         await agent.send()
     assert names(await fleet.told(SERVER))[2:] == [
+        "FingerprintObserved 1",
         "FingerprintObserved 2",
         "CredentialRetired 1",
         "FingerprintRetired 1",
@@ -198,7 +222,7 @@ async def test_not_found_and_unreadable_are_no_news(fleet: Fleet, state: StateFo
         await agent.reconciler.reconcile()
         await store_raw(fleet.config, f"byok.v1.config.{SERVER}", "nonsense", b"{}")
         await agent.reconciler.reconcile()
-        assert list(agent.server.credentials.current) == ["anthropic"]
+        assert list(agent.server.credentials.held) == [("anthropic", 1)]
 
 
 async def test_an_older_document_is_ignored(fleet: Fleet, state: StateFolder) -> None:
@@ -211,7 +235,7 @@ async def test_an_older_document_is_ignored(fleet: Fleet, state: StateFolder) ->
         assert agent.server.generation == 2
         await fleet.send(await fleet.seal(SERVER))
         await agent.reconciler.reconcile()
-        assert not agent.server.credentials.current
+        assert not agent.server.credentials.held
 
 
 async def test_an_empty_document_takes_the_slot_away(fleet: Fleet, state: StateFolder) -> None:
@@ -228,21 +252,80 @@ async def test_an_empty_document_takes_the_slot_away(fleet: Fleet, state: StateF
 
 
 async def test_a_retired_revision_never_comes_back(fleet: Fleet, state: StateFolder) -> None:
-    """Its sealing is still good and served again: refused, and told."""
+    """Its sealing is still good and served again: it is left there, and a key is asked for."""
     sealed = await fleet.seal(SERVER)
     slot = await fleet.send(sealed)
     async with running(state) as agent:
         await agent.reconciler.reconcile()
-        await agent.announcer.catch_up()
+        await agent.rotate()
         await fleet.document(SERVER)
         await agent.reconciler.reconcile()
         await fleet.document(SERVER, slot)
         await agent.reconciler.reconcile()
-        await agent.announcer.catch_up()
+        await agent.rotate()
         await agent.send()
-        assert not agent.server.credentials.current
+        assert not agent.server.credentials.held
+        assert not agent.server.usable
     events = await fleet.told(SERVER)
-    assert [e.reason for e in events if isinstance(e, CredentialRejected)] == ["stale_revision"]
+    assert not [e for e in events if isinstance(e, CredentialRejected)]  # it is not even fetched
+    assert [e.reason for e in events if isinstance(e, CredentialNeedsKey)] == ["retired"]
+
+
+async def test_a_document_retires_the_key_in_use_and_the_next_one_takes_over(
+    fleet: Fleet, state: StateFolder
+) -> None:
+    """At once, before anything newer is there; told why there is none; then the new one is used."""
+    slot = await fleet.send(await fleet.seal(SERVER))
+    async with running(state) as agent:
+        await agent.reconciler.reconcile()
+        await agent.rotate()
+        assert agent.server.usable
+        await fleet.document(SERVER, slot.model_copy(update={"min_revision": 2}))
+        await agent.reconciler.reconcile()
+        assert not agent.server.usable
+        await agent.rotate()
+        new = await fleet.seal(SERVER, revision=2)
+        await fleet.send(new)
+        await fleet.document(SERVER, desired(new).model_copy(update={"min_revision": 2}))
+        await agent.reconciler.reconcile()
+        await agent.rotate()
+        assert agent.server.usable["anthropic"].revision == 2
+        await agent.send()
+    events = await fleet.told(SERVER)
+    assert [e.reason for e in events if isinstance(e, CredentialNeedsKey)] == ["retired"]
+    assert [e.revision for e in events if isinstance(e, CredentialRetired)] == [1]
+
+
+async def test_a_key_that_nobody_can_judge_waits_and_is_fingerprinted(
+    fleet: Fleet, state: StateFolder
+) -> None:
+    """Its provider is away: it is not used, but reuse shows from the moment it is stored."""
+    await fleet.send(await fleet.seal(SERVER))
+    async with running(state) as agent:
+        agent.judge.usually = Validity.UNKNOWN
+        await agent.reconciler.reconcile()
+        await agent.rotate()
+        await agent.send()
+        assert not agent.server.usable
+    events = await fleet.told(SERVER)
+    assert names(events) == ["CredentialStored 1", "FingerprintObserved 1"]
+    assert not [e for e in events if isinstance(e, CredentialNeedsKey)]
+
+
+async def test_a_rejected_key_is_not_fetched_again(fleet: Fleet, state: StateFolder) -> None:
+    """Its sealing may lie there for a day; nobody is asked about it twice, and it is said why."""
+    await fleet.send(await fleet.seal(SERVER))
+    async with running(state) as agent:
+        agent.judge.usually = Validity.INVALID
+        for _ in range(2):
+            await agent.reconciler.reconcile()
+            await agent.rotate()
+        await agent.send()
+        assert agent.judge.asked == [("anthropic", 1)]
+    events = await fleet.told(SERVER)
+    assert [e.reason for e in events if isinstance(e, CredentialRejected)] == [
+        "refused_by_provider"
+    ]
     assert [e.reason for e in events if isinstance(e, CredentialNeedsKey)] == ["rejected"]
 
 
@@ -265,7 +348,7 @@ async def test_whichever_field_is_changed_on_the_way_the_current_key_stays(
             )
             await fleet.document(SERVER, desired(good))
             await agent.reconciler.reconcile()
-            assert agent.server.credentials.current["anthropic"].revision == 1, name
+            assert list(agent.server.credentials.held) == [("anthropic", 1)], name
             assert (state.vault / "anthropic.1.vault").read_bytes() == record, name
         await agent.send()
     events = await fleet.told(SERVER)
@@ -285,26 +368,78 @@ def changed(value: str | int) -> str | int:
     return value[:-1] + ("1" if value.endswith("0") else "0")
 
 
+async def _two_revisions(
+    fleet: Fleet, state: StateFolder, monkeypatch: pytest.MonkeyPatch, *, second: Validity
+) -> None:
+    """Leave revision 1, which was in use, and 2, of which the provider says *second*."""
+    for revision, validity in ((1, Validity.VALID), (2, second)):
+        await fleet.send(await fleet.seal(SERVER, revision=revision))
+        async with running(state) as agent:
+            agent.judge.of[revision] = validity
+            await agent.reconciler.reconcile()
+            with monkeypatch.context() as patch:
+                patch.setattr(Evaluator, "fingerprint", away)  # so no older one leaves the vault
+                with pytest.raises(BusUnavailable):
+                    await agent.announcer.catch_up()
+            await agent.rotator.catch_up()
+    assert {path.name for path in state.vault.glob("anthropic*")} == {
+        "anthropic.1.vault",
+        "anthropic.2.vault",
+    }
+
+
+def _damage(record: Path) -> None:
+    record.write_bytes(record.read_bytes()[:-1] + b"\x00\x00")
+
+
 async def test_a_damaged_record_never_brings_an_older_key_back(
     fleet: Fleet, state: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The newest record is unreadable: the slot is empty, the superseded key is not used."""
-    for revision in (1, 2):
-        await fleet.send(await fleet.seal(SERVER, revision=revision))
-        async with running(state) as agent:
-            await agent.reconciler.reconcile()
-            with monkeypatch.context() as patch:
-                patch.setattr(Evaluator, "fingerprint", away)
-                with pytest.raises(BusUnavailable):
-                    await agent.announcer.catch_up()
-    record = state.vault / "anthropic.2.vault"
-    record.write_bytes(record.read_bytes()[:-1] + b"\x00\x00")
+    """The record in use is unreadable: the slot is empty, the superseded key is not used."""
+    await _two_revisions(fleet, state, monkeypatch, second=Validity.VALID)
+    _damage(state.vault / "anthropic.2.vault")
     async with running(state) as agent:
-        assert not agent.server.credentials.held
-        await agent.announcer.catch_up()
+        assert not agent.server.usable
+        await agent.rotate()
         await agent.send()
+        assert not agent.server.usable
+        assert not agent.judge.asked
     assert not (state.vault / "anthropic.1.vault").exists()
     assert names(await fleet.told(SERVER))[-1] == "FingerprintRetired 2"
+
+
+async def test_without_the_memory_a_damaged_record_brings_no_older_key_back(
+    fleet: Fleet, state: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left that says which one was in use: the newest one is meant."""
+    await _two_revisions(fleet, state, monkeypatch, second=Validity.VALID)
+    _damage(state.vault / "anthropic.2.vault")
+    for path in state.root.glob(f"{state.outbox.name}*"):
+        path.unlink()
+    async with running(state) as agent:
+        await agent.rotate()
+        assert not agent.server.usable
+        assert not agent.judge.asked
+    assert not (state.vault / "anthropic.1.vault").exists()
+
+
+async def test_a_damaged_pending_record_leaves_the_key_in_use(
+    fleet: Fleet, state: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner is told to seal again, and the agent works on."""
+    await _two_revisions(fleet, state, monkeypatch, second=Validity.UNKNOWN)
+    _damage(state.vault / "anthropic.2.vault")
+    async with running(state) as agent:
+        await agent.rotate()
+        await agent.send()
+        assert agent.server.usable["anthropic"].revision == 1
+        assert [held.revision for held in agent.server.credentials.held.values()] == [1]
+    events = await fleet.told(SERVER)
+    [rejected] = [e for e in events if isinstance(e, CredentialRejected)]
+    assert (rejected.revision, rejected.reason) == (2, "vault_record_damaged")
+    assert not [e for e in events if isinstance(e, FingerprintRetired)]
+    [renewed] = [e for e in events if isinstance(e, FingerprintRenewed) and len(e.held) == 1][-1:]
+    assert renewed.held[0].revision == 1
 
 
 async def test_a_forged_nudge_changes_nothing(fleet: Fleet, state: StateFolder) -> None:

@@ -50,7 +50,7 @@ async def copied_live(fleet: Fleet, live: Agent, state: StateFolder, to: Path) -
     """Copy the disk of a running server, but for the database that it writes to meanwhile."""
     await live.ready()
     await fleet.sealing_key(SERVER)  # the vault's first record is written
-    ignore = shutil.ignore_patterns("outbox.db*", ".*.tmp")
+    ignore = shutil.ignore_patterns("outbox.db*", ".*.tmp", "*.sock")  # no disk has a socket
     return StateFolder(await asyncio.to_thread(shutil.copytree, state.root, to, ignore=ignore))
 
 

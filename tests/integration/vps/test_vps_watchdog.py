@@ -14,6 +14,7 @@ from tests.integration.vps.conftest import Agent, Fleet, api_key
 from tests.listening import listening
 from tests.system.secrets_hunt import hits
 from vps_runtime.agent import AgentOptions, Ending, _until_locked
+from vps_runtime.gateway.server import GatewayOptions
 
 _BOUND_SECONDS = 20.0
 SECRET = "sk-ant-api03-status-line-canary"
@@ -97,18 +98,21 @@ async def test_every_loop_of_the_agent_is_watched_locked_or_not(fleet: Fleet) ->
     state = await fleet.enrol("acme-1")
     to = Addressee("acme", "acme-1", state.read_identity().public_key)
     installation, target = fleet.platform.installation, fleet.platform.server.target
+    options = AgentOptions(gateway=GatewayOptions(port=0))
     clock = Clock()
     pulse = Pulse(ServiceManager(), clock)
     with pulse.watching():
-        agent = asyncio.create_task(_until_locked(state, AgentOptions()))
+        agent = asyncio.create_task(_until_locked(state, options))
         unlocked = await essential(pulse, clock, "reconciler")
         assert unlocked == {
-            *("announcer", "health", "link", "orders", "outbox", "pins", "reconciler"),
+            *("announcer", "gateway", "health", "link", "orders", "outbox", "pins"),
+            *("reconciler", "refresher", "rotator"),
         }
         locking = asyncio.create_task(lock_server(installation, target, to))
         assert await asyncio.wait_for(agent, _BOUND_SECONDS) is Ending.LOCKED
-        agent = asyncio.create_task(_until_locked(state, AgentOptions()))
-        assert await essential(pulse, clock, "orders") == {"health", "link", "orders", "outbox"}
+        agent = asyncio.create_task(_until_locked(state, options))
+        locked = await essential(pulse, clock, "orders")
+        assert locked == {"gateway", "health", "link", "orders", "outbox"}
         assert (await locking).locked
         agent.cancel()
         await asyncio.wait({agent})

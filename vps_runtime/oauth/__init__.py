@@ -1,0 +1,1 @@
+"""Keeps sign-ins alive: refreshed here and nowhere else, stored before they are used."""

@@ -1,0 +1,1 @@
+"""A running OpenClaw: its configuration, its WebSocket, and when it takes its keys anew."""

@@ -1,0 +1,1 @@
+"""Keys on request, for an agent that cannot be routed: OpenClaw's exec SecretRef protocol."""

@@ -1,0 +1,1 @@
+"""From a stored revision to the one in use, to one that is never used again."""

@@ -1,0 +1,1 @@
+"""Asking the provider itself whether a credential is good, by the cheapest call it documents."""
