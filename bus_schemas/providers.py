@@ -55,6 +55,10 @@ class KeyShape(Contract, extra="forbid"):
         return len(secret) >= self.min_length and secret.startswith(self.prefix)
 
 
+ErrorWord = Annotated[str, StringConstraints(pattern=r"^[A-Z_]{4,64}$")]
+"""A provider's own name for an error, which occurs in no other."""
+
+
 class BodyFlag(Contract, extra="forbid"):
     """A field of a good answer's JSON object that takes the good word back."""
 
@@ -79,6 +83,8 @@ class VerifyCall(Contract, extra="forbid"):
     """JSON text, ready to send as `application/json`; none on a GET."""
     statuses: FrozenMap[HttpStatus, Documented]
     """What the provider's documentation says each status means for the credential."""
+    only_with: FrozenMap[HttpStatus, ErrorWord] = Field(default_factory=dict, validate_default=True)
+    """The word in the body without which a status, which has another cause too, says nothing."""
     flags: tuple[BodyFlag, ...] = ()
     """Documented fields of a `valid` answer's body that say otherwise; empty: no body is read."""
 

@@ -236,14 +236,15 @@ class Ledger:
         slot: str = "main",
         revision: int = 1,
         kind: CredentialKind = CredentialKind.API_KEY,
+        min_revision: int = 0,
     ) -> Fact:
-        """The platform took a sealed credential in."""
+        """The platform took a sealed credential in, or an order to retire some."""
         desired = DesiredSlot(
             slot_id=slot,
             provider="anthropic",
             kind=kind,
             revision=revision,
-            min_revision=0,
+            min_revision=min_revision,
             rotation_id=ROTATION,
         )
         return self.add(

@@ -121,10 +121,17 @@ class Rotating:
 
     def order(self, kind: OrderKind, revision: int) -> Order:
         """Return the owner's next order about a revision."""
+        return self._signed(Instruction(kind, SLOT, str(revision)))
+
+    def about_slot(self, kind: OrderKind) -> Order:
+        """Return the owner's next order about the slot."""
+        return self._signed(Instruction(kind, SLOT))
+
+    def _signed(self, what: Instruction) -> Order:
         self.given += 1
         to = Addressee("acme", SERVER, self.server.identity.public_key)
         stamp = Stamp(str(uuid.uuid4()), self.given, at_utc(time.time() + 3600))
-        return sign_order(OWNER, to, Instruction(kind, SLOT, str(revision)), stamp)
+        return sign_order(OWNER, to, what, stamp)
 
     async def obey(self, *orders: Order) -> list[str | None]:
         """Obey them and return why each was refused, None for one that was not."""

@@ -1,1 +1,1 @@
-"""The server's agent: takes sealed credentials in, keeps them encrypted, tells what is held."""
+"""A server's runtime: takes sealed credentials in, keeps them encrypted, tells what is held."""

@@ -1,17 +1,17 @@
-"""Builds the server's agent and runs it until it is told to stop."""
+"""Builds the runtime and runs it until it is told to stop."""
 
 import asyncio
 import contextlib
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-import aiohttp
 import structlog
 
 from bus_schemas.events.health import REPORT_INTERVAL_SECONDS
 from bus_schemas.exit_codes import root_cause
-from bus_schemas.transport.pulse import Pulse, tell_ready, tell_status, watched
+from bus_schemas.transport.pulse import Pulse, Work, begin, tell_ready, tell_status, watched
 from bus_schemas.transport.service_manager import from_environment
 from vps_runtime.announcer import Announcer
 from vps_runtime.config.reconciler import Reconciler
@@ -24,9 +24,9 @@ from vps_runtime.fingerprint.tags import Tags
 from vps_runtime.gateway.server import Gateway, GatewayOptions
 from vps_runtime.health.reporter import Reporter, Sources
 from vps_runtime.in_use import InUse, in_use
-from vps_runtime.openclaw.service import KeysByExec, OpenClawOptions, Use
+from vps_runtime.openclaw.service import OpenClawOptions, taking_back
 from vps_runtime.orders.obey import LockOrdered, Orders
-from vps_runtime.resolver.delivery import Delivery
+from vps_runtime.outgoing import open_session
 from vps_runtime.state import StateFolder
 from vps_runtime.unlock.boot import keep_pins, unlock
 from vps_runtime.unlock.evaluator import Evaluator
@@ -35,6 +35,9 @@ from vps_runtime.unlocked import UnlockedServer
 _log = structlog.get_logger(__name__)
 
 _LAST_WORD_SECONDS = 5.0
+_THREADS = 32
+"""For files and names. Python takes a few for each core: as many providers whose names do not
+resolve would keep the vault waiting."""
 _STUCK_SECONDS = 300.0
 """A task that took no step for so long is stuck (`pulse`); the longest back-off is 90 s."""
 _STUCK_READER_SECONDS = 600.0
@@ -59,7 +62,7 @@ class AgentOptions:
 
 
 class Ending(StrEnum):
-    """Why the agent ended."""
+    """Why the runtime ended."""
 
     STOPPED = "stopped"
     """A signal, or whoever started it."""
@@ -68,12 +71,13 @@ class Ending(StrEnum):
 
 
 async def run_until_stopped(state: StateFolder, options: AgentOptions) -> Ending:
-    """Run the agent until SIGTERM or SIGINT, which end it cleanly, or until it is locked.
+    """Run until SIGTERM or SIGINT, which end it cleanly, or until it is locked.
 
     Raises NotEnrolled, AlreadyRunning, Refused (the unlock was turned down), DiskFull,
     StorageFull, OSError.
     """
     loop, manager = asyncio.get_running_loop(), from_environment()
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="byok"))
     state.read_settings()  # first: without them there is no folder to lock
     with state.lock(), Pulse(manager).watching():
         agent = loop.create_task(_until_locked(state, options), name="agent")
@@ -113,10 +117,11 @@ async def _run(state: StateFolder, options: AgentOptions) -> None:
     try:
         async with asyncio.TaskGroup() as tasks:
             await gateway.listen()  # from here on it answers, if only that there is no key yet
-            answering = watched("gateway", gateway.run(), within=_STUCK_SECONDS)
-            tasks.create_task(answering, name="gateway")
-            keeping = watched("link", link.keep(), within=_STUCK_SECONDS)  # the beat, every second
-            tasks.create_task(keeping, name="link")
+            works = (
+                Work("gateway", gateway.run(), _STUCK_SECONDS),
+                Work("link", link.keep(), _STUCK_SECONDS),  # the beat, every second
+            )
+            begin(tasks, works)
             await _while_locked(link, state, options)
             await link.bus.client()  # however long it takes; the link says what is wrong
             tell_status("waiting for the evaluator to unlock")
@@ -146,19 +151,15 @@ async def _while_locked(link: Link, state: StateFolder, options: AgentOptions) -
             return
         _log.warning("locked", server=settings.server_id)
         tell_ready(f"{settings.server_id} is locked by an order")
-        async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
+        async with open_session() as session, asyncio.TaskGroup() as tasks:
             reporter = Reporter(link.bus, facts, options.health_seconds)
-            nothing = _nothing_by_exec(state, facts, options, session)
-            beside = [
-                tasks.create_task(watched(name, work, within=within), name=name)
-                for name, work, within in nothing.rows()
-            ] + [
-                tasks.create_task(watched(name, work, within=within, needs=link.bus), name=name)
-                for name, work, within in (
-                    ("outbox", facts.pump(link.bus), _STUCK_SECONDS),
-                    ("health", reporter.run(), options.reports_late),
-                )
-            ]
+            door = options.openclaw.door(state, options.gateway.user)
+            nothing = taking_back(options.openclaw, door, facts, session)
+            works = (
+                Work("outbox", facts.pump(link.bus), _STUCK_SECONDS),
+                Work("health", reporter.run(), options.reports_late),
+            )
+            beside = begin(tasks, nothing.works()) + begin(tasks, works, needs=link.bus)
             obeying = OrderWatch(link.bus, settings, orders).until_unlocked()
             await watched(
                 "orders", obeying, within=_STUCK_READER_SECONDS, needs=link.bus, ends=True
@@ -171,16 +172,6 @@ async def _while_locked(link: Link, state: StateFolder, options: AgentOptions) -
         _log.info("lock_lifted", server=settings.server_id)
     finally:
         await facts.close()
-
-
-def _nothing_by_exec(
-    state: StateFolder, facts: Facts, options: AgentOptions, session: aiohttp.ClientSession
-) -> KeysByExec:
-    """Return who takes back from OpenClaw, by its next reload, every key that it was given."""
-    delivery = Delivery(facts, options.openclaw.grace)
-    door = options.openclaw.door(state, options.gateway.user)
-    use = Use(delivery, lambda _slot: None, lambda: delivery.slots)
-    return KeysByExec(options.openclaw, door, use, session)
 
 
 async def _serve(
@@ -217,17 +208,16 @@ async def _work(
     watch = OrderWatch(link.bus, server.settings, orders)
     async with asyncio.TaskGroup() as tasks:
         keeping = keep_pins(server.state, server.settings.server_id, evaluator, pins_changed)
-        for name, work, within in use.rows():  # they go on without the bus
-            tasks.create_task(watched(name, work, within=within), name=name)
-        for name, work, within in (
-            ("outbox", server.facts.pump(link.bus), _STUCK_SECONDS),
-            ("announcer", announcer.run(), _STUCK_SECONDS),
-            ("reconciler", reconciler.run(), _STUCK_READER_SECONDS),
-            ("orders", watch.run(), _STUCK_READER_SECONDS),
-            ("health", reporter.run(), options.reports_late),
-            ("pins", keeping, _STUCK_SECONDS),
-        ):
-            tasks.create_task(watched(name, work, within=within, needs=link.bus), name=name)
+        begin(tasks, use.works())  # they go on without the bus
+        works = (
+            Work("outbox", server.facts.pump(link.bus), _STUCK_SECONDS),
+            Work("announcer", announcer.run(), _STUCK_SECONDS),
+            Work("reconciler", reconciler.run(), _STUCK_READER_SECONDS),
+            Work("orders", watch.run(), _STUCK_READER_SECONDS),
+            Work("health", reporter.run(), options.reports_late),
+            Work("pins", keeping, _STUCK_SECONDS),
+        )
+        begin(tasks, works, needs=link.bus)
         _log.info(
             "ready",
             server=server.settings.server_id,

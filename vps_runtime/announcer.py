@@ -6,7 +6,6 @@ the vault's write and its facts too, ends right at the next pass.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -27,6 +26,7 @@ from bus_schemas.events.reported import (
     SealingKeyPublished,
 )
 from bus_schemas.transport.back_off import BackOff
+from bus_schemas.transport.wake import woken
 from vps_runtime.enrolment.pins import read_pins
 from vps_runtime.facts.store import Telling
 from vps_runtime.facts.told import (
@@ -104,9 +104,7 @@ class Announcer:
                 if said != str(error):
                     said = str(error)
                     _log.warning("announcer_waits", error=said)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._wake.wait()
+            await woken(self._wake, pause)
 
     async def catch_up(self) -> None:
         """Tell all that is untold; what needs no evaluator comes first.
@@ -178,7 +176,7 @@ class Announcer:
         def decide(told: Mapping[str, str]) -> Telling:
             before = rotation_of(entry.slot_id, told)
             changes.append(change := stored(before, entry.revision))
-            if change.rotation.pending != entry.revision:  # an order was faster: it is retired
+            if change.rotation == before:  # an order was faster: it is retired
                 return Telling()
             told_now = telling(entry.slot_id, change, told)
             draft = partial(

@@ -34,9 +34,9 @@ from vps_runtime.openclaw.cli import (
     url_option,
 )
 from vps_runtime.openclaw.service import OpenClawOptions
+from vps_runtime.options import state_option as _state_option
 from vps_runtime.recovery.cli import recover, recovery_code
 from vps_runtime.state import StateFolder
-from vps_runtime.state_option import state_option as _state_option
 from vps_runtime.status import read_status
 
 _log = structlog.get_logger(__name__)
@@ -152,7 +152,7 @@ def trust_rm(folder: Path, fingerprint: str) -> None:
 def run(
     folder: Path, health_seconds: float, gateway: GatewayOptions, openclaw: OpenClawOptions
 ) -> None:
-    """Run the agent: unlock, take credentials in, tell what is held. SIGTERM ends it."""
+    """Unlock, take credentials in, let the agent use them, tell what is held; SIGTERM ends it."""
     forbid_dumps()
     options = AgentOptions(health_seconds, gateway, openclaw)
     ending = asyncio.run(run_until_stopped(StateFolder(folder), options))

@@ -1,6 +1,6 @@
 """`byok-vps doctor`: is this server well, and if not, what to do. Reads only, changes nothing.
 
-It signs in with the door token, so it never disturbs the agent's own connection.
+It signs in with the door token, so it never disturbs the runtime's own connection.
 """
 
 import asyncio
@@ -29,11 +29,11 @@ from vps_runtime.connection.tokens import TokenStore
 from vps_runtime.enrolment.pins import read_pins
 from vps_runtime.exit_codes import sentence
 from vps_runtime.gateway.examine import gateway_finding
-from vps_runtime.memory import memory_findings, read_host
 from vps_runtime.openclaw.examine import openclaw_findings
 from vps_runtime.openclaw.link import Target
+from vps_runtime.process_memory import memory_findings, read_host
 from vps_runtime.state import StateFolder
-from vps_runtime.status import Held, SlotStatus, Status, read_status
+from vps_runtime.status import HeldUp, SlotStatus, Status, read_status
 from vps_runtime.unlock.refusal import last_refusal
 from vps_runtime.vault.root_file import read_root_file
 
@@ -138,7 +138,7 @@ def door_finding(ends: int | None, now: float) -> Finding:
     if ends is None or ends - now > 7 * _DAY:
         return Finding(Grade.OK, "door", "the way back in is open")
     days = max(0, int((ends - now) / _DAY))
-    return Finding(Grade.WARN, "door", f"closes in {days} days; run the agent, it renews it")
+    return Finding(Grade.WARN, "door", f"closes in {days} days; start `byok-vps run`, it renews it")
 
 
 async def _certificates(state: StateFolder, now: Clock) -> list[Finding]:
@@ -195,7 +195,7 @@ def slot_findings(status: Status, *, turned_away: bool = False) -> Sequence[Find
     if status.held is not None:
         findings.append(Finding(Grade.WARN, "outbox", held_words(status.waiting, status.held)))
     elif status.waiting > _WAITING_WARN:
-        detail = f"{status.waiting} facts wait to be sent; is the agent running and the link up?"
+        detail = f"{status.waiting} facts wait to be sent; is `byok-vps run` up, and the link?"
         findings.append(Finding(Grade.WARN, "outbox", detail))
     return findings
 
@@ -216,6 +216,6 @@ def _refused(status: Status, slot: str, reason: str) -> Finding:
     return Finding(Grade.BAD if held is None else Grade.WARN, "slot", detail)
 
 
-def held_words(waiting: int, held: Held) -> str:
+def held_words(waiting: int, held: HeldUp) -> str:
     """Return why facts wait although the link is up."""
     return f"{held.reason}; {waiting} wait until {at_utc(held.until):%H:%M} UTC, none is lost"

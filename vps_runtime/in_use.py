@@ -1,12 +1,10 @@
 """Builds what uses the held credentials: keyring, rotation, and everything that sends a key."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
 
-import aiohttp
-
+from bus_schemas.transport.pulse import Work
 from vps_runtime.calls import Calls
 from vps_runtime.gateway.forward import Forwarder
 from vps_runtime.gateway.server import Gateway
@@ -16,14 +14,12 @@ from vps_runtime.keyring import Keyring
 from vps_runtime.oauth.endpoint import HttpTokenEndpoint
 from vps_runtime.oauth.refresher import Refresher
 from vps_runtime.openclaw.service import KeysByExec, OpenClawOptions, Use
+from vps_runtime.outgoing import open_session
 from vps_runtime.resolver.delivery import Delivery
 from vps_runtime.rotation.rules import rotations
 from vps_runtime.rotator import Rotator
 from vps_runtime.unlocked import UnlockedServer
 from vps_runtime.verification.judge import Judge
-
-Row = tuple[str, Coroutine[Any, Any, None], float]
-"""An essential task: its name, its work, and the seconds within which it takes a step."""
 
 _STUCK_SECONDS = 300.0
 
@@ -39,12 +35,12 @@ class InUse:
     refresher: Refresher
     by_exec: KeysByExec
 
-    def rows(self) -> tuple[Row, ...]:
+    def works(self) -> tuple[Work, ...]:
         """Return the tasks, each to be started once; none needs the bus."""
         return (
-            ("rotator", self.rotator.run(), _STUCK_SECONDS),
-            ("refresher", self.refresher.run(), _STUCK_SECONDS),
-            *self.by_exec.rows(),
+            Work("rotator", self.rotator.run(), _STUCK_SECONDS),
+            Work("refresher", self.refresher.run(), _STUCK_SECONDS),
+            *self.by_exec.works(),
         )
 
 
@@ -64,7 +60,7 @@ async def in_use(
     delivery = Delivery(server.facts, at_openclaw.grace)
     calls.on_began(lambda: signs.agent(up=True))
     calls.on_reach(signs.provider)
-    async with _session() as session, open_client() as client:
+    async with open_session() as session, open_client() as client:
         refresher = Refresher(server, keyring, HttpTokenEndpoint(session))
         judge = Judge(
             server.credentials,
@@ -85,10 +81,3 @@ async def in_use(
         await by_exec.begin()
         with gateway.using(Forwarder(keyring, calls, client)):
             yield InUse(keyring, calls, rotator, signs, refresher, by_exec)
-
-
-def _session() -> aiohttp.ClientSession:
-    """Return the one client of all that sends a credential: it keeps, follows, adds nothing."""
-    return aiohttp.ClientSession(
-        cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
-    )

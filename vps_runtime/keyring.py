@@ -7,7 +7,7 @@ signed orders at once: a revision that they take out of use is not given out aga
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -47,6 +47,7 @@ class Keyring:
         """*clock* gives Unix seconds."""
         self._server = server
         self._opened: dict[tuple[str, int], KeyInUse] = {}
+        self._withheld: Mapping[str, int] = {}
         self._opening = asyncio.Lock()
         self._on_changed: list[Callable[[], None]] = []
         self._refresh: Callable[[Held], Awaitable[object]] | None = None
@@ -59,7 +60,15 @@ class Keyring:
     def current(self, slot_id: str) -> KeyInUse | None:
         """Return what may be used for *slot_id* at this moment; None if nothing may."""
         held = self._server.usable_in(slot_id)
-        return self._opened.get((held.slot_id, held.revision)) if held else None
+        if held is None or held.revision <= self._withheld.get(slot_id, 0):
+            return None
+        return self._opened.get((held.slot_id, held.revision))
+
+    def withhold(self, revisions: Mapping[str, int]) -> None:
+        """Give out none up to these *revisions*, by slot, in place of those withheld before."""
+        if revisions != self._withheld:
+            self._withheld = dict(revisions)
+            self.changed()
 
     def refresh_by(self, refresh: Callable[[Held], Awaitable[object]]) -> None:
         """Have *refresh* renew a sign-in whose access token is over; it opens what it brings."""

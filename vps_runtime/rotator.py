@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -18,10 +18,13 @@ import structlog
 
 from bus_schemas.errors import ByokError, Refused
 from bus_schemas.events.health import Validity
+from bus_schemas.providers import load_providers
 from bus_schemas.transport.back_off import BackOff, jittered
+from bus_schemas.transport.wake import woken
 from vps_runtime.calls import Answer, Calls, KeyUser
 from vps_runtime.keyring import Keyring
 from vps_runtime.orders.rules import may_be_used
+from vps_runtime.rotation.held import serves
 from vps_runtime.rotation.plan import Asked, due_at
 from vps_runtime.rotation.rules import (
     Change,
@@ -93,6 +96,10 @@ class Rotator:
         self._keyring.changed()
         self.wake()
 
+    def withhold(self, revisions: Mapping[str, int]) -> None:
+        """Use none up to these *revisions*, by slot: an order that cannot be written down yet."""
+        self._keyring.withhold(revisions)
+
     def doubt(self, held: Held) -> None:
         """Say that *held*'s sign-in is over: it is judged anew at once, which asks nobody."""
         self._asked.pop((held.slot_id, held.revision), None)
@@ -106,9 +113,12 @@ class Rotator:
                     await self._keyring.open(held)
 
     async def prepare(self, slot_id: str, revision: int) -> None:
-        """Open a pending revision, which is about to come into use. Raises Refused."""
+        """Open a revision that is about to come into use. Raises Refused.
+
+        Also one that is not told as stored yet: it may be pending by the time it is used.
+        """
         held = self._server.credentials.get(slot_id, revision)
-        if held and revision == self._server.rotation(slot_id).pending:
+        if held and serves(self._server.rotation(slot_id), revision):
             await self._keyring.open(held)
 
     async def catch_up(self) -> None:
@@ -135,9 +145,7 @@ class Rotator:
                 except (ByokError, OSError) as error:
                     pause = back_off.pause()
                     _log.warning("rotator_waits", error=str(error))
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._wake.wait()
+                await woken(self._wake, pause)
 
     async def _move(self) -> None:
         """Take every step that needs no answer of a provider."""
@@ -145,7 +153,8 @@ class Rotator:
         for slot, answer in list(self._receipts.items()):
             event = partial(answered, revision=answer.revision, status=answer.status)
             await self._carry_on(slot, event)
-            self._receipts.pop(slot)
+            if self._receipts.get(slot) is answer:  # else a newer one came while it was told
+                del self._receipts[slot]
         await self._tell_drained()
         if await self._server.clear_out():
             self._keyring.changed()
@@ -238,12 +247,19 @@ class Rotator:
         if answer.revision != rotation.current:
             return
         good = accepts(answer.status)
-        if good and not rotation.used and answer.slot_id not in self._receipts:
+        noted = self._receipts.get(answer.slot_id)
+        if good and not rotation.used and (not noted or noted.revision != answer.revision):
             self._receipts[answer.slot_id] = answer
             self.wake()
-        doubtful = good if rotation.validity is Validity.INVALID else answer.status in _REFUSED
-        if doubtful:
+        if good if rotation.validity is Validity.INVALID else self._refuses(answer):
             self._doubt(answer.slot_id, answer.revision)
+
+    def _refuses(self, answer: Answer) -> bool:
+        """Whether *answer* may mean that the key is no good; some providers say that by 400."""
+        held = self._server.credentials.get(answer.slot_id, answer.revision)
+        known = load_providers().get(held.provider) if held else None
+        says = known.verify.verdict(answer.status) if known else Validity.UNKNOWN
+        return answer.status in _REFUSED or says is Validity.INVALID
 
     def _doubt(self, slot_id: str, revision: int) -> None:
         asked = self._asked.get((slot_id, revision))

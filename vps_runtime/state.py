@@ -36,7 +36,7 @@ class NotEnrolled(ByokError):
 
 
 class AlreadyRunning(ByokError):
-    """Another agent holds the state folder (exit code 75)."""
+    """Another runtime holds the state folder (exit code 75)."""
 
 
 class Settings(Contract, extra="forbid"):
@@ -170,7 +170,7 @@ class StateFolder:
 
     @property
     def lock_file(self) -> Path:
-        """Held by the agent that runs on this folder; its process id."""
+        """Held by the runtime that runs on this folder; its process id."""
         return self.root / "lock"
 
     @property
@@ -218,7 +218,7 @@ class StateFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder alone: two agents on it would unlock it away from each other.
+        """Hold the folder alone: two runtimes on it would unlock it away from each other.
 
         Raises AlreadyRunning. The kernel lets go when the process ends, however it ends.
         """

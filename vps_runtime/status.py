@@ -1,6 +1,6 @@
 """What may be said about a server without unlocking it: read from its memory of what it told.
 
-Read-only and beside the running agent: the database is in WAL mode.
+Read-only and beside the running runtime: the database is in WAL mode.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from vps_runtime.unlock.refusal import Refusal, last_refusal
 
 
 @dataclass(frozen=True)
-class Held:
-    """What holds up the facts that wait."""
+class HeldUp:
+    """Why the facts that wait are not sent."""
 
     until: int
     """When the platform is asked again, Unix seconds."""
@@ -88,7 +88,7 @@ class Status:
     """Since when and why the platform lets this server in no more; None if it does."""
     refusal: Refusal | None = None
     """Why the last start was refused, and what lets this disk in."""
-    held: Held | None = None
+    held: HeldUp | None = None
     """Set while the platform takes no more of its facts."""
 
     def as_json(self) -> dict[str, Any]:
@@ -153,11 +153,11 @@ def _slot_status(found: Sequence[StoredNote], rotation: SlotRotation) -> SlotSta
     )
 
 
-def _read(state: StateFolder) -> tuple[dict[str, str], int, Held | None]:
+def _read(state: StateFolder) -> tuple[dict[str, str], int, HeldUp | None]:
     if not state.outbox.exists():  # it never ran
         return {}, 0, None
     with closing(sqlite3.connect(f"{state.outbox.absolute().as_uri()}?mode=ro", uri=True)) as file:
         told = dict(file.execute("SELECT key, value FROM told").fetchall())
         (waiting,) = file.execute("SELECT count(*) FROM outbox").fetchone()
         held = file.execute("SELECT until, reason FROM outbox_held").fetchone()
-    return told, waiting, Held(*held) if held else None
+    return told, waiting, HeldUp(*held) if held else None

@@ -2,7 +2,7 @@
 
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -24,6 +24,9 @@ from bus_schemas.subjects import SubjectTemplate
 
 BANNER = SubjectTemplate("byok.v1.banner.{owner_id}.{banner_id}")
 DISMISSAL = SubjectTemplate("byok.v1.dismissal.{owner_id}")
+
+NOTICE_DAYS: Final = (83, 90)
+"""Days of age at which an owner is told that a key is due, the first time and the last."""
 
 BannerId = Annotated[
     str,
@@ -138,7 +141,7 @@ class RotationNote(Contract):
 
     revision: Counter
     """The revision that is old (`ROTATION_DUE`), or that does not come into use."""
-    age_days: Annotated[int | None, Field(json_schema_extra={"enum": [83, 90, None]})] = None
+    age_days: Annotated[int | None, Field(json_schema_extra={"enum": [*NOTICE_DAYS, None]})] = None
     """Days of ticks since it was stored, as the lower end of 83-89, 90 or more; else none."""
     waits_for: Annotated[str | None, Field(pattern=r"^(server|provider)$")] = None
     """Who has not answered: the `server` did not take it, the `provider` did not call it good."""

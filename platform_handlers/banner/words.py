@@ -9,6 +9,7 @@ from typing import Final
 
 from bus_schemas.events import BannerEvent
 from bus_schemas.events.banner import (
+    NOTICE_DAYS,
     BannerCode,
     Copies,
     CopySign,
@@ -44,7 +45,6 @@ _OFTEN: Final[Mapping[int, str]] = {
     1000: "at least 1000 times",
 }
 _KEYS_NAMED = 8
-_FIRST_NOTICE_DAYS = 83
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _rotation_stuck(banner: BannerEvent) -> Words:
 def _rotation_due(banner: BannerEvent) -> Words:
     server, note = banner.server_id, banner.rotation
     at = f"{server} {banner.slot_id}"
-    soon = note is not None and note.age_days == _FIRST_NOTICE_DAYS
+    soon = note is not None and note.age_days == NOTICE_DAYS[0]
     age = f"at least {note.age_days}" if note and note.age_days else "about 90"
     which = f" (revision {note.revision})" if note else ""
     return Words(

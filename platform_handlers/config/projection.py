@@ -80,6 +80,18 @@ class Progress(Contract):
         return next((r.steps for r in self.rotations if r.revision == revision), ())
 
 
+def as_sent(known: Progress) -> Progress:
+    """Return what is left of *known* for another machine: that the newest revision was sent.
+
+    That is the platform's own word, unlike all else, and what the new machine misses is that.
+    """
+    for rotation in reversed(known.rotations):
+        sent = tuple(step for step in rotation.steps if step.step is SlotStep.SENT)
+        if sent:
+            return Progress(rotations=(rotation.model_copy(update={"steps": sent}),))
+    return Progress()
+
+
 def is_slot_fact(event: Event) -> TypeGuard[SlotFact]:
     """Say whether `fold` understands *event*."""
     return isinstance(event, ConfigRequested | RotationStep | CredentialNeedsKey)
@@ -126,6 +138,8 @@ def _added(steps: tuple[StepView, ...], step: StepView) -> tuple[StepView, ...]:
 
 def _requested(known: Progress, fact: ConfigRequested, at: datetime) -> Progress:
     revision = fact.slot.revision
+    if revision < fact.slot.min_revision:  # nothing was sent: it was ordered to be retired
+        return known
     earlier = known.steps_of(revision)
     if any(step.step is SlotStep.SENT for step in earlier):
         return known

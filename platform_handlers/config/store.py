@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +26,7 @@ from bus_schemas.transport.ledger import Batch, Fact, Position
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
 from bus_schemas.transport.position import POSITION_SCHEMA, read_position, write_position
 from platform_handlers.config.orders.book import ORDERS_SCHEMA, fold_answers
-from platform_handlers.config.projection import Progress, fold, is_slot_fact, slot_of
+from platform_handlers.config.projection import Progress, as_sent, fold, is_slot_fact, slot_of
 
 FILE_NAME: Final = "config.db"
 MAX_REPORTED_SLOTS: Final = 2 * MAX_SLOTS
@@ -204,11 +204,14 @@ class ConfigStore:
                     continue
                 kept_of[event.server_id] += 1
             known[key] = fold(known.get(key, Progress()), event, at=stored_at)
+        await self._keep(known)
+        return set(known)
+
+    async def _keep(self, progress: Mapping[_Slot, Progress]) -> None:
         await self.database.executemany(
             "INSERT OR REPLACE INTO progress VALUES (?, ?, ?)",
-            [(*key, progress.model_dump_json()) for key, progress in known.items()],
+            [(*slot, known.model_dump_json()) for slot, known in progress.items()],
         )
-        return set(known)
 
     async def _load_slots(self, slots: Iterable[_Slot]) -> dict[_Slot, Progress]:
         query = (
@@ -250,6 +253,8 @@ class ConfigStore:
     async def _forget_machine(self, event: ServerReenrolled) -> None:
         """Forget all that a server's former machine said, which may have been a thief.
 
+        What the platform sent stays: of that the new machine says that it has none.
+
         Not the numbers it counted with tell what was its own, but the evaluator's: each start that
         was told of by now. The first of the new machine has a higher number. The same fact again
         must not take from the new machine what it has said since.
@@ -261,11 +266,13 @@ class ConfigStore:
         )
         if told.rowcount <= 0:
             return
+        sent = {key: as_sent(one) for key, one in (await self._load([event.server_id])).items()}
         for table in ("announced", "progress", "order_answers"):
             await self.database.execute(
                 f"DELETE FROM {table} WHERE server_id = ?",  # noqa: S608 (our own three)
                 (event.server_id,),
             )
+        await self._keep({key: progress for key, progress in sent.items() if progress.rotations})
         await self.database.execute(
             "UPDATE starts SET former = newest WHERE server_id = ?", (event.server_id,)
         )

@@ -4,6 +4,7 @@ Link scanners and previews follow every link they see, so opening one shows a bu
 nothing up; only the button's POST does.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from bus_schemas.fields import at_utc
 from bus_schemas.keys import in_fours
 from platform_handlers.banner.view import list_of, view_of
 from platform_handlers.dashboard.api import Desk
@@ -34,6 +36,7 @@ from platform_handlers.dashboard.shown import (
     in_list,
     provider_name,
     receipt_words,
+    silence_words,
     slot_words,
 )
 
@@ -61,6 +64,7 @@ class Page:
             in_fours=in_fours,
             provider_name=provider_name,
             receipt_words=receipt_words,
+            silence_words=silence_words,
             slot_words=slot_words,
         )
 
@@ -109,6 +113,7 @@ class Page:
             dismissed=in_list(found.banners, "dismissed"),
             cleared=in_list(found.banners, "cleared"),
             servers=servers.servers,
+            now=at_utc(time.time()),
         )
 
     async def _card(self, request: Request, visitor: Caller) -> Response:
@@ -121,7 +126,7 @@ class Page:
 
     async def _servers(self, _: Request, visitor: Caller) -> Response:
         servers = await self._desk.server_views(visitor.owner_id)
-        return self._render("servers.html", servers=servers.servers)
+        return self._render("servers.html", servers=servers.servers, now=at_utc(time.time()))
 
     async def _door(self, _: Request) -> Response:
         # The form posts to where it stands: the secret in the address is not said again.

@@ -5,13 +5,14 @@ Pure.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final, Literal
 
 from markupsafe import Markup
 
 from bus_schemas.api import BannerView, SlotView
 from bus_schemas.events.banner import BannerCode, BannerState, Severity
-from bus_schemas.events.health import Receipt, Validity
+from bus_schemas.events.health import REPORT_INTERVAL_SECONDS, Receipt, Validity
 from bus_schemas.providers import load_providers
 from platform_handlers.banner.words import SEVERITY_WORDS
 from platform_handlers.owner.rules import Claim, Phase, claim, course, slot_course
@@ -19,6 +20,7 @@ from platform_handlers.owner.words import reason_in_words
 
 HISTORY = 12
 """Cleared banners that the page still shows."""
+_SILENT_SECONDS: Final = 3 * REPORT_INTERVAL_SECONDS
 _FAR_FUTURE = 10**12
 """Seconds; ranks count down from here, so that newer ones sort first as text."""
 
@@ -170,11 +172,24 @@ def slot_words(slot: SlotView, locked: bool | None = None) -> StepWords:  # noqa
 def receipt_words(receipt: Receipt) -> str:
     """Return which call the provider answered last, and with which credential it was made."""
     tag = f" ({receipt.short_tag})" if receipt.short_tag else ""
-    at = f"{receipt.at.day} {receipt.at:%b %Y, %H:%M} UTC"
     return (
-        f"Last answered call: {at}, status {receipt.provider_status}, with revision "
-        f"{receipt.revision}{tag}."
+        f"Last answered call: {_minute(receipt.at)}, status {receipt.provider_status}, with "
+        f"revision {receipt.revision}{tag}."
     )
+
+
+def silence_words(reported_at: datetime | None, now: datetime) -> str:
+    """Return since when a server is silent; nothing while it reports, or never did.
+
+    What stands beside it was true then; without a date it would look like now.
+    """
+    if reported_at is None or (now - reported_at).total_seconds() <= _SILENT_SECONDS:
+        return ""
+    return f"Last heard of on {_minute(reported_at)}. What is shown here is from then."
+
+
+def _minute(at: datetime) -> str:
+    return f"{at.day} {at:%b %Y, %H:%M} UTC"
 
 
 def step_words(slot: SlotView) -> StepWords:

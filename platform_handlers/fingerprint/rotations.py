@@ -18,7 +18,7 @@ from bus_schemas.events import (
     CredentialStored,
     CredentialVerified,
 )
-from bus_schemas.events.banner import BannerCode, RotationNote
+from bus_schemas.events.banner import NOTICE_DAYS, BannerCode, RotationNote
 from bus_schemas.events.reported import RotationStep
 from bus_schemas.fields import CredentialKind
 from platform_handlers.banner.lifecycle import Banner, Content, Wanted
@@ -28,8 +28,6 @@ _DAY: Final = 24 * 60
 """Ticks; one is a minute that some handler saw."""
 
 STUCK_TICKS: Final = 15
-NOTICE_DAYS: Final = (83, 90)
-"""Days of age at which an owner is told, the first time and the last."""
 
 ROTATION_CODES: Final = (BannerCode.ROTATION_STUCK, BannerCode.ROTATION_DUE)
 
@@ -80,7 +78,9 @@ def after(old: Rotation, event: Event, tick: int) -> Rotation:
     match event:
         case ConfigRequested():
             ages = event.slot.kind is CredentialKind.API_KEY
-            new = _asked(old, Mark(event.slot.revision, tick, ages))
+            asked = _asked(old, Mark(event.slot.revision, tick, ages))
+            # What was retired on its way no server took, so none will tell that it is over.
+            new = _ended(asked, event.slot.min_revision - 1)
         case CredentialStored():
             new = _stored(old, event.revision, tick)
         case CredentialVerified(promoted=True) | CredentialInUse():

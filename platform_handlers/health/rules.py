@@ -19,6 +19,7 @@ from bus_schemas.events import (
     CredentialNeedsKey,
     CredentialVerified,
     HealthReported,
+    ServerReenrolled,
     ServerUnlocked,
     StatusChanged,
     UnlockAnswered,
@@ -73,6 +74,20 @@ class Known:
     """The newest that no stray report can be behind any more, and those after it."""
     clone_told: Start = _NEVER
     """The newest start known when two machines were told of last, and when that was."""
+    nkey: str = ""
+    """Of the machine that enrolled last; a word that names it again is a repeat."""
+    since: float = 0.0
+    """When it took the place of another, in Unix seconds; older reports are that one's."""
+
+
+def replaced(known: Known, event: ServerReenrolled, at: float) -> Known:
+    """Return *known* after another machine, whose vault is empty, took the server's place *at*.
+
+    Told again it would take away what has been told of the new machine since.
+    """
+    if event.nkey == known.nkey:
+        return known
+    return replace(known, active=True, rejected={}, nkey=event.nkey, since=at)
 
 
 def started(known: Known, event: UnlockAnswered | ServerUnlocked, at: float) -> Known:
@@ -134,7 +149,7 @@ def on_report(
     back = known.silent and now - at <= SILENT_AFTER_SECONDS
     changes = [_change(report.server_id, known, Transition.RETURNED)] if back else []
     changes += _second_machine(known, report, at)
-    if _stamp(report) >= known.keys_at:
+    if _stamp(report) >= known.keys_at and at >= known.since:
         changes += _keys(known, report, at)
     return changes
 
@@ -142,7 +157,8 @@ def on_report(
 def _keys(known: Known, report: HealthReported, at: float) -> Iterator[StatusChanged]:
     """Yield what a report says anew of each slot's key; another reason is news, too."""
     room = MAX_SLOTS - len(known.rejected)
-    for slot in report.slots:
+    now = {slot.slot_id: slot for slot in report.slots}  # a liar may list one many times
+    for slot in now.values():
         before = known.rejected.get(slot.slot_id)
         if slot.validity is Validity.INVALID:
             new = before is None and room > 0
@@ -150,7 +166,6 @@ def _keys(known: Known, report: HealthReported, at: float) -> Iterator[StatusCha
             if new or (before is not None and before.reason != slot.reason):
                 change = _change(report.server_id, known, Transition.REJECTED, slot.slot_id)
                 yield change.model_copy(update={"reason": slot.reason})
-    now = {slot.slot_id: slot for slot in report.slots}
     for slot_id, rejection in known.rejected.items():
         settled = at - rejection.at >= REJECTED_AT_LEAST_SECONDS
         if settled and _is_over(now.get(slot_id)):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import aiosqlite
 
@@ -26,13 +27,21 @@ from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.ledger import Batch, Position
 from bus_schemas.transport.outbox import OUTBOX_SCHEMA, put
 from bus_schemas.transport.position import POSITION_SCHEMA, read_position, write_position
-from platform_handlers.health.rules import Known, Rejection, Start, other_key, started, told
+from platform_handlers.health.rules import (
+    Known,
+    Rejection,
+    Start,
+    other_key,
+    replaced,
+    started,
+    told,
+)
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS servers (
     server_id TEXT PRIMARY KEY, owner_id TEXT NOT NULL, active INTEGER NOT NULL,
     silent INTEGER NOT NULL, rejected TEXT NOT NULL, keys_at TEXT NOT NULL, starts TEXT NOT NULL,
-    clone_told TEXT NOT NULL
+    clone_told TEXT NOT NULL, nkey TEXT NOT NULL, since REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 {POSITION_SCHEMA}
 {OUTBOX_SCHEMA}
@@ -87,7 +96,7 @@ class HealthStore:
     async def _write(self, servers: Mapping[str, Known]) -> None:
         """Write the rows that differ from what is known so far."""
         await self.database.executemany(
-            "INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (server_id, *_columns(k))
                 for server_id, k in servers.items()
@@ -98,10 +107,12 @@ class HealthStore:
 
 def _columns(known: Known) -> tuple[object, ...]:
     lists = (known.rejected, known.keys_at, known.starts, known.clone_told)
-    return (known.owner_id, known.active, known.silent, *map(json.dumps, lists))
+    said = map(json.dumps, lists)
+    return (known.owner_id, known.active, known.silent, *said, known.nkey, known.since)
 
 
-def _known(owner_id: str, active: int, silent: int, *lists: str) -> Known:
+def _known(owner_id: str, active: int, silent: int, *rest: Any) -> Known:  # noqa: ANN401 (a row)
+    *lists, nkey, since = rest
     rejected, keys_at, starts, clone_told = map(json.loads, lists)
     incarnation, n = keys_at
     return Known(
@@ -112,6 +123,8 @@ def _known(owner_id: str, active: int, silent: int, *lists: str) -> Known:
         (incarnation, n),
         tuple(Start(*start) for start in starts),
         Start(*clone_told),
+        nkey,
+        since,
     )
 
 
@@ -119,12 +132,11 @@ def fold(servers: dict[str, Known], event: Event, at: float) -> None:
     """Note in *servers* what *event* says, which the ledger took at *at* (Unix seconds)."""
     match event:
         case ServerProvisioned():
-            servers.setdefault(event.server_id, Known(event.owner_id))
+            servers.setdefault(event.server_id, Known(event.owner_id, nkey=event.nkey))
         case ServerRevoked() | ServerDeprovisioned() if event.server_id in servers:
             servers[event.server_id] = replace(servers[event.server_id], active=False)
-        case ServerReenrolled() if event.server_id in servers:  # its vault is empty
-            known = servers[event.server_id]
-            servers[event.server_id] = replace(known, active=True, rejected={})
+        case ServerReenrolled() if event.server_id in servers:
+            servers[event.server_id] = replaced(servers[event.server_id], event, at)
         case UnlockAnswered() | ServerUnlocked() if event.server_id in servers:
             servers[event.server_id] = started(servers[event.server_id], event, at)
         case CredentialVerified() | CredentialInUse() | CredentialNeedsKey() if (

@@ -23,7 +23,7 @@ from platform_handlers.owner.platform_api import PlatformUnreachable
 from platform_handlers.owner.rules import SlotCourse
 
 _ANSWERS: Final = {
-    ExitCode.OK: "{server} uses it no more, and has taken it out of its vault.",
+    ExitCode.OK: "{server} uses it no more, and it leaves its vault.",
     ExitCode.NEGATIVE: "{server} has REFUSED the order: it goes on using the key until step 1 is "
     "done. `byok server lock {server}` stops all its keys.",
     ExitCode.TRY_AGAIN: "{server} has NOT answered: it may be off, or still be using the key. The "
@@ -59,7 +59,7 @@ def stop_use(desk: Desk, revision: int) -> ExitCode:
     desk.console.print(Text(plain(answer)))
     desk.console.print(
         Text("A call that was on its way may still be answered. Whoever has the key can still use "
-             "it, until you revoke it at the provider:\n")
+             "it, an agent that was given it by exec, too, until you revoke it at the provider:\n")
     )  # fmt: skip
     return code
 

@@ -99,6 +99,7 @@ def _ready(
         slot = next((slot for slot in view.slots if slot.slot_id == wish.slot_id), None)
         provider = sealing.provider_of(wish.provider, slot)
         sealing.check_kind(provider, wish.kind)
+        sealing.check_revision(slot)
         return _Ready(_trusted(home, wish, view), slot, provider)
     except ByokError as error:
         if len(wish.servers) == 1:

@@ -94,11 +94,13 @@ def give_orders(
     for to in addressees:
         try:
             given.append(_give(platform, home, to, ordering.what))
-        except PlatformRefused as refusal:
+        except (PlatformRefused, PlatformUnreachable) as error:
             if len(addressees) == 1:
                 raise
-            console.print(Text(f"{to.server_id}: refused. {plain(str(refusal))}"))
-            outcomes.append(_Outcome.REFUSED)
+            refused = isinstance(error, PlatformRefused)
+            said = "refused" if refused else "not ordered"
+            console.print(Text(f"{to.server_id}: {said}. {plain(str(error))}"))
+            outcomes.append(_Outcome.REFUSED if refused else _Outcome.WAITING)
     kind = ordering.what.kind
     outcomes += [_watch(platform, each, kind, deadline, console) for each in given]
     return next(code for outcome, code in _CODES.items() if outcome in outcomes)

@@ -18,10 +18,10 @@ from bus_schemas.api import (
     SlotView,
     StepView,
 )
-from bus_schemas.events.banner import BannerCode, BannerState
+from bus_schemas.events.banner import NOTICE_DAYS, BannerCode, BannerState
 from bus_schemas.events.health import Validity
 
-ROTATE_AFTER: Final = timedelta(days=90)
+ROTATE_AFTER: Final = timedelta(days=NOTICE_DAYS[-1])
 """When the reminder asks for a new key; nothing is ever cut off."""
 
 

@@ -18,6 +18,9 @@ from bus_schemas.keys import SignedSealingKey, server_fingerprint, verify_sealin
 from bus_schemas.providers import Provider, load_providers
 from bus_schemas.sealed import SealContext, seal
 
+LAST_REVISION: Final = 2**53 - 1
+"""The highest that JSON carries exactly (RFC 8259 section 6)."""
+
 LIFE: Final = timedelta(hours=24)
 """How long a sealed credential waits for its server; the platform keeps it no longer."""
 
@@ -148,6 +151,13 @@ def submission(
         owner_private_key=owner_key,
     )
     return SealedSubmission(envelope=envelope, base_revision=about.base_revision)
+
+
+def check_revision(slot: SlotView | None) -> None:
+    """Raise Refused(`no_revision_left`) when none can follow, if the platform is to be believed."""
+    if slot is not None and slot.revision >= LAST_REVISION:
+        detail = f"the platform says that {slot.slot_id} has had the last revision there can be"
+        raise Refused("no_revision_left", f"{detail}, which is wrong; use another slot")
 
 
 def check_kind(provider: Provider, kind: CredentialKind) -> None:

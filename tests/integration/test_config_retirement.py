@@ -8,17 +8,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bus_schemas.errors import Refused
-from bus_schemas.events import HealthReported, ServerReenrolled, ServerUnlocked
+from bus_schemas.events import ConfigRequested, HealthReported, ServerReenrolled, ServerUnlocked
 from bus_schemas.events.health import SlotHealth, Validity
 from bus_schemas.fields import at_utc
 from bus_schemas.flows import Role
 from bus_schemas.orders import Addressee, Instruction, OrderKind, Stamp, sign_order
-from bus_schemas.streams import CONFIG
+from bus_schemas.streams import CONFIG, LEDGER
 from bus_schemas.transport.fresh import fresh, new_id
 from bus_schemas.transport.jetstream import read_last, store
 from platform_handlers.config.service import ConfigHandler
 from tests.conftest import Platform
 from tests.facts import Ledger
+from tests.following import events_of, messages_once
 from tests.integration.test_config_handler import SEALED, SERVER, SLOT, Owners, sealing, until
 
 TO = Addressee("acme", SERVER, bytes(range(32)))
@@ -47,6 +48,9 @@ async def test_a_retired_revision_leaves_the_bus_and_a_newer_one_takes_its_place
     stamp = Stamp(new_id(), 1, at_utc(time.time() + 60))
     retire = sign_order(OWNER, TO, Instruction(OrderKind.RETIRE, SLOT, "1"), stamp)
     document = await handler.orders.give(TO, retire)
+    ledger = await platform.bus(Role.FINGERPRINT)
+    told = events_of(await messages_once(ledger, LEDGER, lambda found: len(found) == 2))
+    assert [fact.slot.min_revision for fact in told if isinstance(fact, ConfigRequested)] == [0, 2]
     assert [(slot.revision, slot.min_revision) for slot in document.slots] == [(1, 2)]
     assert await read_last(bus, CONFIG.name, SEALED) is None
     with pytest.raises(Refused, match="revision_retired"):

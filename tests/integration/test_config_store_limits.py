@@ -7,6 +7,7 @@ import pytest
 from bus_schemas.event import Event
 from bus_schemas.events import (
     ConfigRequested,
+    CredentialNeedsKey,
     CredentialStored,
     OrderAnswered,
     PinsChanged,
@@ -111,4 +112,37 @@ async def test_nothing_that_a_former_machine_said_outlives_it(
     assert (last_n, answer.n) == (9, 1)
     assert await store.pins("evil-1") == ("B" * 20,)
     assert (await store.progress("evil-1"))["main"].revision == 9
+    await store.close()
+
+
+@pytest.mark.parametrize("size", [1, 100])
+async def test_what_the_platform_sent_is_what_the_next_machine_misses(
+    tmp_path: Path, size: int
+) -> None:
+    """Its `needs-key` is about that revision; else it would be shown as on its way for ever."""
+    store = await ConfigStore.open(tmp_path / FILE_NAME)
+    asked = DesiredSlot(
+        slot_id="main",
+        provider="openai",
+        kind=CredentialKind.API_KEY,
+        revision=1,
+        min_revision=0,
+        rotation_id=ROTATION,
+    )
+    sent = ConfigRequested(server_id="evil-1", owner_id="acme", generation=1, slot=asked)
+    again = ServerReenrolled(
+        server_id="evil-1", owner_id="acme", nkey="U" + "A" * 55, identity_key=bytes(32)
+    )
+    missed = CredentialNeedsKey(
+        server_id="evil-1",
+        incarnation=2,
+        n=1,
+        slot_id="main",
+        provider="openai",
+        reason="not_delivered",
+    )
+    begun = ServerUnlocked(server_id="evil-1", incarnation=1)
+    await fold(store, begun, sent, stored(1, "main"), again, missed, size=size)
+    steps = (await store.progress("evil-1"))["main"].steps
+    assert [(step.step, step.revision) for step in steps] == [("sent", 1), ("needs-key", 1)]
     await store.close()

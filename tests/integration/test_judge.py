@@ -1,6 +1,7 @@
 """A credential is judged by its own provider's documented word, and told to nobody else."""
 
 import asyncio
+import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -240,6 +241,8 @@ async def test_each_documented_status_is_its_word_and_no_other_is_any(
     statuses = {403, *UNDOCUMENTED, *provider.verify.statuses}
     for status in statuses:
         bench.internet.answer.status = status
+        word = provider.verify.only_with.get(status)
+        bench.internet.answer.body = json.dumps({"valid": True, "reason": word}).encode()
         verdict = await bench.verdict(provider.id)
         documented = provider.verify.statuses.get(status, UNKNOWN)
         reason = "undocumented_answer" if documented is UNKNOWN else None

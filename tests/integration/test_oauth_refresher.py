@@ -20,6 +20,7 @@ from bus_schemas.fields import at_utc
 from tests.oauth_server import OAuthServer, access_token, refresh_token
 from tests.refreshing import SLOT, Clock, Running, opened
 from vps_runtime import keyring as keyring_module
+from vps_runtime.oauth import endpoint as endpoint_module
 from vps_runtime.oauth import refresher as refresher_module
 from vps_runtime.oauth.answers import (
     ANSWER_LOST,
@@ -197,6 +198,25 @@ async def test_an_endpoint_that_is_not_there_has_seen_nothing(
     payload = issuer.sign_in()
     assert payload.oauth is not None
     oauth = payload.oauth.model_copy(update={"token_endpoint": nowhere})
+    held = await running.take_in(payload.model_copy(update={"oauth": oauth}))
+    assert await running.refresher.refreshed(held) == Verdict(Validity.UNKNOWN, None, UNREACHABLE)
+    assert not [key for key in running.server.facts.told if key.startswith("oauth/")]
+
+
+async def test_nor_has_one_whose_name_is_looked_up_for_ever(
+    issuer: OAuthServer, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outage of the name service is no lost answer either."""
+    monkeypatch.setattr(endpoint_module, "_CONNECT_SECONDS", 0.1)
+
+    async def for_ever(*_args: object, **_words: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", for_ever)
+    payload = issuer.sign_in()
+    assert payload.oauth is not None
+    there = payload.oauth.token_endpoint.replace("127.0.0.1", "localhost")
+    oauth = payload.oauth.model_copy(update={"token_endpoint": there})
     held = await running.take_in(payload.model_copy(update={"oauth": oauth}))
     assert await running.refresher.refreshed(held) == Verdict(Validity.UNKNOWN, None, UNREACHABLE)
     assert not [key for key in running.server.facts.told if key.startswith("oauth/")]

@@ -307,6 +307,78 @@ async def test_a_full_disk_promotes_nothing_and_the_rotator_goes_on(
         await _once(lambda: server.current == 1)
 
 
+async def test_no_disk_is_so_full_that_a_retired_key_stays_in_use(
+    server: Rotating, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who got hold of the agent can fill the disk; the order is answered once it is written."""
+    await server.rotate(1)
+    retire = server.order(OrderKind.RETIRE, 1)
+
+    async def no_room(*_: object) -> None:
+        raise StorageFull("no room")
+
+    with monkeypatch.context() as full:
+        full.setattr(Facts, "decide", no_room)
+        with pytest.raises(StorageFull):
+            await server.obey(retire)
+        assert server.current is None
+        assert server.server.rotation(SLOT).current == 1
+    assert await server.obey(retire) == [None]
+    await server.rotate(2)
+
+
+async def test_the_receipt_is_of_the_key_that_is_current_when_it_is_told(server: Rotating) -> None:
+    """A call with the one before, answered in the moment of the promotion, takes nobody's place."""
+    await server.rotate(1)
+    server.judge.of[2] = Validity.UNKNOWN
+    await server.put(2)
+    await server.turn()
+    server.calls.began(SLOT, 1)
+    server.calls.answered(SLOT, 1, 200)
+    assert await server.give(OrderKind.PROMOTE, 2) is None
+    server.calls.began(SLOT, 2)
+    server.calls.answered(SLOT, 2, 200)
+    await server.turn()
+    assert "InUse 2 200" in server.steps()
+
+
+async def test_a_key_is_open_before_it_is_forced_also_while_it_is_taken_on(
+    server: Rotating, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order may come between the vault's write and its fact."""
+    await server.rotate(1)
+    await server.put(2)
+    order, decide = server.order(OrderKind.PROMOTE, 2), Facts.decide
+
+    async def taken_on_first(self: Facts, decision: Callable[..., Telling]) -> None:
+        monkeypatch.setattr(Facts, "decide", decide)
+        await server.announcer.catch_up()
+        await decide(self, decision)
+
+    monkeypatch.setattr(Facts, "decide", taken_on_first)
+    assert await server.obey(order) == [None]
+    assert server.current == 2
+
+
+async def test_a_stop_on_a_full_disk_is_lifted_by_what_comes_after_it(
+    server: Rotating, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was kept back without a note is kept back only until there is one."""
+    await server.rotate(1)
+    stop = server.about_slot(OrderKind.STOP_SLOT)
+
+    async def no_room(*_: object) -> None:
+        raise StorageFull("no room")
+
+    with monkeypatch.context() as full:
+        full.setattr(Facts, "decide", no_room)
+        with pytest.raises(StorageFull):
+            await server.obey(stop)
+        assert server.current is None
+    assert await server.obey(stop, server.about_slot(OrderKind.RESUME_SLOT)) == [None, None]
+    assert server.current == 1
+
+
 async def test_a_provider_that_comes_back_ends_the_waiting(
     server: Rotating, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,7 +72,7 @@ async def cast(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cast]:
     options = (
         *("--gateway-port", str(gateway_port), "--health-seconds", "2"),
         *("--openclaw-url", openclaw.url, "--openclaw-token-file", str(openclaw.token_file)),
-        *("--openclaw-grace", str(GRACE_SECONDS)),
+        *("--openclaw-grace", str(GRACE_SECONDS), "--exec-slot", "groq"),
     )
     owned = Owned(folder, options)
     async with FakeProvider().serving() as provider, aiohttp.ClientSession() as client:

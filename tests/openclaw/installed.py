@@ -88,6 +88,19 @@ class OpenClaw:
         providers: dict[str, dict[str, Any]] = written["models"]["providers"]
         return providers
 
+    async def apply(self, plan: Path) -> None:
+        """Let `openclaw secrets apply` do what *plan* says, as `openclaw-config` advises."""
+        program = [str(node()), str(INSTALLED / "node_modules/openclaw/openclaw.mjs")]
+        words = ["secrets", "apply", "--from", str(plan), "--allow-exec"]
+        process = await asyncio.create_subprocess_exec(
+            *(*program, *words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self._environment() | {"BYOK_SETUP": "1"},
+        )
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said.decode()
+
     async def start(self) -> None:
         """Start it and wait until it says that it is ready."""
         command = [str(node()), str(INSTALLED / "node_modules/openclaw/openclaw.mjs")]

@@ -18,14 +18,6 @@ class Turn:
     said: str
     seconds: float
 
-    @property
-    def overtaken(self) -> bool:
-        """Whether OpenClaw gave it up because it was just preparing it when its secrets changed.
-
-        It does so at every reload, before it calls anybody (ADR-28).
-        """
-        return not self.ok and "generation was superseded" in self.said
-
 
 async def turn(connection: Connection, model: str, session: str) -> Turn:
     """Let the agent take one turn in *session* and wait for its end."""
@@ -54,8 +46,6 @@ class Workers:
     connection: Connection
     model: str
     turns: list[Turn] = field(default_factory=list)
-    overtaken: int = 0
-    """Turns that OpenClaw gave up before it called anybody; each was asked for again."""
     _enough: asyncio.Event = field(default_factory=asyncio.Event)
     _stepped: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -67,9 +57,7 @@ class Workers:
     async def work(self, name: str, at_least: int) -> None:
         """Take turns in a session called *name*; *at_least* so many by all workers together."""
         while not self._enough.is_set() or len(self.turns) < at_least:
-            while (taken := await turn(self.connection, self.model, name)).overtaken:
-                self.overtaken += 1
-            self.turns.append(taken)
+            self.turns.append(await turn(self.connection, self.model, name))
             self._stepped.set()
 
     async def until(self, turns: int) -> None:

@@ -24,6 +24,7 @@ from platform_handlers.config.projection import (
     MAX_STEPS,
     Progress,
     SlotFact,
+    as_sent,
     fold,
 )
 from platform_handlers.config.view import history_view, slot_view, with_report
@@ -99,6 +100,37 @@ def test_each_rotation_keeps_its_own_steps() -> None:
     assert (forced.reason, forced.promoted) == ("unknown", True)
     assert progress.steps[1].promoted is None
     assert folded(step(CredentialRetired, 1, 5), onto=progress) == progress
+
+
+def test_another_machine_is_told_to_miss_what_was_sent_last() -> None:
+    """Of all that is known of the slot only that is the platform's word; a lie goes with it."""
+    known = folded(
+        requested(4),
+        requested(5),
+        step(CredentialStored, 5, 1, provider="anthropic"),
+        step(CredentialStored, 2**53 - 1, 2, provider="anthropic"),
+    )
+    left = as_sent(known)
+    assert told(left) == {5: ["sent"]}
+    missed = CredentialNeedsKey(
+        server_id="acme-1",
+        incarnation=2,
+        n=1,
+        slot_id="anthropic",
+        provider="anthropic",
+        reason="not_delivered",
+    )
+    shown = slot_view(slot(5), folded(missed, onto=left), written_at=AT)
+    assert [view.step for view in shown.steps] == [SlotStep.SENT, SlotStep.NEEDS_KEY]
+    assert as_sent(folded(step(CredentialStored, 7, 1, provider="anthropic"))) == Progress()
+
+
+def test_an_order_to_retire_a_revision_sends_none() -> None:
+    """It comes as a request whose slot is below the lowest revision that is taken."""
+    order = requested(2).model_copy(update={"slot": slot(2).model_copy(update={"min_revision": 3})})
+    assert folded(order) == Progress()
+    known = folded(requested(2))
+    assert folded(order, onto=known) == known
 
 
 def test_only_the_newest_rotations_are_kept() -> None:

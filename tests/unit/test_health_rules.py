@@ -1,6 +1,7 @@
 """Which transitions a health report, or its absence, means."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -28,7 +29,7 @@ from platform_handlers.health.rules import (
     told,
 )
 from platform_handlers.health.store import fold
-from tests.facts import Ledger
+from tests.facts import NKEY, Ledger, nkey
 
 NOW = 1_000_000.0
 LATE = STRAY_SECONDS + 1
@@ -56,6 +57,13 @@ def report(**slots: Validity) -> HealthReported:
 def refused(*slots: str, reason: str | None = None, at: float = 0.0) -> dict[str, Rejection]:
     """The provider refuses the keys of these slots, told long ago unless said otherwise."""
     return dict.fromkeys(slots, Rejection(at, reason))
+
+
+def rejection(slot: str) -> StatusChanged:
+    """The health handler's word that a key is refused."""
+    return StatusChanged(
+        server_id="acme-1", owner_id="acme", transition=Transition.REJECTED, slot_id=slot
+    )
 
 
 def transitions(
@@ -118,6 +126,13 @@ def test_a_refusal_is_told_with_its_reason_and_again_with_another() -> None:
     assert [change.reason for change in accepted] == [None]
 
 
+def test_a_slot_that_is_listed_many_times_is_told_of_once() -> None:
+    """Else one report could use up what a server may tell in a day, and the ledger's room."""
+    lies = tuple(reasoned(f"lie_{n}").slots[0] for n in range(64))
+    changes = on_report(Known("acme"), report().model_copy(update={"slots": lies}), at=NOW, now=NOW)
+    assert [change.slot_id for change in changes] == ["main"]
+
+
 @given(st.lists(st.booleans(), max_size=200), st.floats(1, 120))
 def test_a_banner_is_not_raised_and_cleared_faster_than_it_can_be_read(
     good: list[bool], gap: float
@@ -156,6 +171,39 @@ def test_another_key_ends_the_refusal_of_the_one_before_at_once() -> None:
         assert transitions(known, new) == [(Transition.REJECTED, "main")]
         fold(servers, tell(Ledger()).envelope.data, NOW)  # told again: no number goes back
         assert servers["acme-1"].keys_at >= known.keys_at
+
+
+def test_a_change_of_key_that_is_told_again_makes_no_refusal_forgotten() -> None:
+    """It clears no banner the second time; then nobody would say that the key is taken again."""
+    for tell in OTHER_KEY:
+        ledger, servers = Ledger(), {"acme-1": Known("acme")}
+        change = tell(ledger).envelope.data
+        fold(servers, change, NOW)
+        since = servers["acme-1"] = told(servers["acme-1"], rejection("main"), NOW)
+        fold(servers, change, NOW)
+        assert servers["acme-1"] == since
+
+
+def test_another_machine_begins_with_no_refusal_once() -> None:
+    """Its vault is empty; told again, what its own provider said since stands."""
+    ledger, servers = Ledger(), {"acme-1": Known("acme", rejected=refused("main"), nkey=NKEY)}
+    anew = ledger.reenrolled("acme-1", "acme").envelope.data
+    fold(servers, anew, NOW - 100)
+    assert (servers["acme-1"].rejected, servers["acme-1"].nkey) == ({}, nkey(2))
+    servers["acme-1"] = told(servers["acme-1"], rejection("main"), NOW)
+    fold(servers, anew, NOW)
+    assert set(servers["acme-1"].rejected) == {"main"}
+    fold(servers, ledger.reenrolled("acme-1", "acme", 3).envelope.data, NOW)
+    assert servers["acme-1"].rejected == {}
+
+
+def test_the_last_report_of_the_machine_before_says_nothing_of_the_new_one() -> None:
+    """The stream keeps it for a day, and a handler that starts anew reads it again."""
+    servers = {"acme-1": Known("acme", nkey=NKEY)}
+    fold(servers, Ledger().reenrolled("acme-1", "acme").envelope.data, NOW - 100)
+    bad = report(main=Validity.INVALID)
+    assert transitions(servers["acme-1"], bad, age_seconds=101) == []
+    assert transitions(servers["acme-1"], bad) == [(Transition.REJECTED, "main")]
 
 
 def test_a_slot_that_holds_no_key_any_more_has_none_refused() -> None:
@@ -257,13 +305,14 @@ def test_the_ledger_says_who_is_there_and_how() -> None:
     for fact in ledger.facts:
         fold(servers, fact.envelope.data, fact.stored_at.timestamp())
     at = ledger.facts[3].stored_at.timestamp()
-    assert servers == {"acme-1": Known("acme", silent=True, rejected=refused("main", at=at))}
+    acme = Known("acme", rejected=refused("main", at=at), nkey=NKEY)
+    assert servers == {"acme-1": replace(acme, silent=True)}
     for fact in (
         ledger.status("acme-1", "acme", Transition.RETURNED),
         ledger.deprovisioned("acme-1", "acme"),
     ):
         fold(servers, fact.envelope.data, fact.stored_at.timestamp())
-    assert servers["acme-1"] == Known("acme", active=False, rejected=refused("main", at=at))
+    assert servers["acme-1"] == replace(acme, active=False)
 
 
 def test_a_server_cannot_invent_rejected_slots_without_end() -> None:
@@ -382,7 +431,8 @@ def test_another_machine_has_no_rejected_keys_and_its_starts_go_on() -> None:
     ledger.revoked("acme-1", "acme")
     for fact in (*ledger.facts, ledger.reenrolled("acme-1", "acme")):
         fold(servers, fact.envelope.data, NOW)
-    assert servers == {"acme-1": answered(Known("acme"), (3, NOW))}
+    anew = Known("acme", nkey=nkey(2), since=NOW)
+    assert servers == {"acme-1": answered(anew, (3, NOW))}
     for fact in (ledger.answered("stranger-1", 1), ledger.reenrolled("stranger-1", "acme")):
         fold(servers, fact.envelope.data, NOW)
     assert set(servers) == {"acme-1"}

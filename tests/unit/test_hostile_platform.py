@@ -18,7 +18,7 @@ from platform_handlers.authority.tls import make_ca
 from platform_handlers.owner.banner_list import as_table
 from platform_handlers.owner.home import Home
 from platform_handlers.owner.ordering import Ordering, give_orders
-from platform_handlers.owner.platform_api import PlatformApi
+from platform_handlers.owner.platform_api import PlatformApi, PlatformUnreachable
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b2J"
@@ -68,6 +68,52 @@ def test_an_answer_about_another_server_is_refused(tmp_path: Path) -> None:
     with platform, pytest.raises(Refused, match="wrong_server"):
         platform.server("acme-1")
     platform._client.close()  # noqa: SLF001
+
+
+class OneByOne(PlatformApi):
+    """Has three servers, and takes no order for the second."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+
+    def servers(self) -> ServerList:
+        """Name them."""
+        names = ("acme-1", "acme-2", "acme-3")
+        found = tuple(
+            ServerView(
+                server_id=name,
+                active=True,
+                identity_key=name.encode().ljust(32),
+                fingerprint=None,
+                sealing_key=None,
+            )
+            for name in names
+        )
+        return ServerList(owner_id="acme", servers=found)
+
+    def orders(self, server_id: str) -> OrderList:
+        """None yet, for two of them."""
+        if server_id == "acme-2":
+            raise PlatformUnreachable("https://x.test cannot be reached")
+        return OrderList(server_id=server_id, last_n=0, orders=())
+
+    def order(self, server_id: str, order: Order) -> Accepted:
+        """Take it."""
+        self.taken.append(f"{server_id} {order.kind}")
+        return Accepted(generation=1)
+
+
+def test_a_server_that_cannot_be_ordered_does_not_keep_the_others_from_their_order(
+    tmp_path: Path,
+) -> None:
+    """To lock three of which one fails locks two, and says which one is not."""
+    home, platform = Home(tmp_path), OneByOne()
+    home.make_owner_key()
+    console = Console(width=200, record=True)
+    ordering = Ordering(("acme-1", "acme-2", "acme-3"), Instruction(OrderKind.LOCK), 0)
+    assert give_orders(platform, home, ordering, console) is ExitCode.TRY_AGAIN
+    assert platform.taken == ["acme-1 lock", "acme-3 lock"]
+    assert "acme-2: not ordered. https://x.test cannot be reached" in console.export_text()
 
 
 class Withholding(PlatformApi):

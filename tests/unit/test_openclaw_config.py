@@ -12,6 +12,7 @@ from vps_runtime.openclaw.config import (
     name_of,
     needs_model,
     openclaw_config,
+    secrets_plan,
 )
 from vps_runtime.openclaw.diagnosis import secrets_finding, slot_findings, version_finding
 
@@ -66,13 +67,17 @@ def test_a_slot_never_takes_the_name_of_another_slot() -> None:
     assert len({name_of(slot, slots) for slot in slots}) == 2
 
 
-def test_by_exec_it_asks_for_the_slot_and_calls_the_provider_itself() -> None:
-    """A SecretRef has exactly three keys; the command's folder is the one trusted."""
+def test_by_exec_it_calls_the_provider_itself_with_the_key_of_a_profile() -> None:
+    """No key stands in the configuration: a rotation would change it then."""
     config = openclaw_config([ANTHROPIC, GROQ], EXEC)
     entries = config["models"]["providers"]
-    reference = {"source": "exec", "provider": "byok", "id": "providers/anthropic/apiKey"}
-    assert entries["anthropic"] == {"apiKey": reference}
+    assert entries.keys() == {"groq"}  # OpenClaw knows the other one
     assert entries["groq"]["baseUrl"] == "https://api.groq.com/openai/v1"
+    assert "apiKey" not in entries["groq"]
+    assert config["auth"]["profiles"] == {
+        "anthropic:byok": {"provider": "anthropic", "mode": "api_key"},
+        "groq:byok": {"provider": "groq", "mode": "api_key"},
+    }
     assert config["secrets"]["providers"]["byok"] == {
         "source": "exec",
         "command": "/home/agent/bin/byok-resolver",
@@ -80,7 +85,25 @@ def test_by_exec_it_asks_for_the_slot_and_calls_the_provider_itself() -> None:
         "timeoutMs": 5000,
         "jsonOnly": True,
         "env": {"BYOK_SOCKET": "/run/byok/resolver.sock"},
+        "passEnv": ["BYOK_SETUP"],
     }
+
+
+def test_the_plan_has_each_profile_ask_for_its_slot() -> None:
+    """A SecretRef has exactly three keys. What is exchanged first is a token to OpenClaw."""
+    copilot = SlotToUse("github-copilot", "github-copilot", "https://api.githubcopilot.com")
+    asks, exchanged = secrets_plan([GROQ, copilot])["targets"]
+    assert asks == {
+        "type": "auth-profiles.api_key.key",
+        "path": "profiles.groq:byok.key",
+        "agentId": "main",
+        "authProfileProvider": "groq",
+        "ref": {"source": "exec", "provider": "byok", "id": "providers/fast/apiKey"},
+    }
+    assert exchanged["type"] == "auth-profiles.token.token"
+    assert exchanged["path"] == "profiles.github-copilot:byok.token"
+    told = openclaw_config([copilot], EXEC)["auth"]["profiles"]["github-copilot:byok"]
+    assert told["mode"] == "token"
 
 
 def test_every_provider_of_the_catalogue_can_be_told() -> None:

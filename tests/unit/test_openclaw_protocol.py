@@ -7,6 +7,7 @@ import pytest
 from vps_runtime.openclaw.protocol import (
     Event,
     Response,
+    asking,
     connect_params,
     degraded,
     models_took,
@@ -21,6 +22,12 @@ from vps_runtime.openclaw.protocol import (
 STALE = {"ownerKind": "provider", "ownerId": "a", "degradationState": "stale"}
 COLD = {"ownerKind": "provider", "ownerId": "b", "degradationState": "cold"}
 OTHER = {"ownerKind": "channel", "ownerId": "c", "degradationState": "stale"}
+OURS = {
+    "ownerKind": "account",
+    "ownerId": '["/a/main/openclaw-agent.sqlite","groq:byok"]',
+    "degradationState": "cold",
+}
+OURS_TOO = OURS | {"ownerId": '["/a/other/openclaw-agent.sqlite","groq:byok"]'}
 BY_EXEC = {"apiKey": {"source": "exec", "provider": "byok", "id": "__OPENCLAW_REDACTED__"}}
 
 
@@ -108,6 +115,8 @@ def test_a_reload_took_only_without_a_warning(
         ([COLD, OTHER], 1, True),
         ([COLD], 0, False),
         ([COLD, STALE], 2, False),
+        ([OURS, OURS_TOO], 1, True),  # one key, in the stores of two agents
+        ([OURS | {"degradationState": "stale"}], 1, False),
     ],
 )
 def test_another_secret_that_is_missing_there_does_not_hold_a_rotation_up(
@@ -146,18 +155,30 @@ def test_only_some_results_of_a_probe_say_something_of_the_key(
 
 
 @pytest.mark.parametrize(
-    ("configured", "name"),
+    ("names", "name"),
     [
-        ({"groq": BY_EXEC}, "groq"),
-        ({"groq-2": BY_EXEC, "groq": BY_EXEC}, "groq-2"),
-        ({"groq-2": {"apiKey": "x"}, "groq": BY_EXEC}, "groq"),
-        ({"groq-2": {}}, None),
-        ({"xai": BY_EXEC}, None),
+        ({"groq"}, "groq"),
+        ({"groq-2", "groq"}, "groq-2"),
+        ({"xai"}, None),
+        (set(), None),
     ],
 )
-def test_a_slots_name_there_is_its_own_or_its_providers(
-    configured: dict[str, dict[str, object]],
-    name: str | None,
-) -> None:
+def test_a_slots_name_there_is_its_own_or_its_providers(names: set[str], name: str | None) -> None:
     """OpenClaw does not show the ids of its secrets."""
-    assert provider_name("groq-2", "groq", configured) == name
+    assert provider_name("groq-2", "groq", names) == name
+
+
+@pytest.mark.parametrize(
+    ("parsed", "names"),
+    [
+        ({"auth": {"profiles": {"groq:byok": {}, "xai:default": {}}}}, {"groq"}),
+        ({"models": {"providers": {"groq": BY_EXEC, "xai": {"apiKey": "x"}}}}, {"groq"}),
+        ({}, set()),
+    ],
+)
+def test_who_asks_us_shows_in_the_configuration(
+    parsed: dict[str, object],
+    names: set[str],
+) -> None:
+    """By the profile that `openclaw-config` has made, or by a SecretRef written by hand."""
+    assert asking({"parsed": parsed}) == names

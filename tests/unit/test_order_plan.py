@@ -22,6 +22,7 @@ from platform_handlers.config.orders.plan import (
     Situation,
     order_list,
     plan_order,
+    retired,
     withdraw,
 )
 
@@ -206,6 +207,9 @@ def test_a_retirement_leaves_the_other_slots_alone() -> None:
     both = document_of(carrying()).model_copy(update={"slots": (SLOT, other)})
     after = plan_order(replace(EMPTY, current=both), about(1, OrderKind.RETIRE, 3, "openai"))
     assert [slot.min_revision for slot in after.slots] == [2, 4]
+    [fact] = retired(after, "openai")
+    assert (fact.slot, fact.generation) == (after.slots[1], after.generation)
+    assert (fact.server_id, fact.owner_id) == (after.server_id, after.owner_id)
 
 
 @pytest.mark.parametrize("kind", [OrderKind.VERIFY, OrderKind.PROMOTE, OrderKind.ABORT])

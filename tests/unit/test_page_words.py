@@ -16,6 +16,7 @@ from platform_handlers.dashboard.shown import (
     in_list,
     provider_name,
     receipt_words,
+    silence_words,
     slot_words,
     step_words,
 )
@@ -164,6 +165,14 @@ def test_a_receipt_names_the_call_and_the_credential(tag: str | None, shown: str
     said = receipt_words(Receipt(revision=2, short_tag=tag, provider_status=200, at=AT))
     assert said.startswith("Last answered call: 23 Nov 2026, 00:00 UTC, status 200, with revision")
     assert said.endswith(shown)
+
+
+def test_what_a_silent_server_said_last_has_a_date() -> None:
+    """A report of yesterday beside a green word would look like one of now."""
+    assert silence_words(None, AT) == ""
+    assert silence_words(AT - timedelta(minutes=3), AT) == ""
+    said = silence_words(AT - timedelta(minutes=4), AT)
+    assert said.startswith("Last heard of on 22 Nov 2026, 23:56 UTC.")
 
 
 def test_commands_are_set_as_code_and_everything_is_escaped() -> None:

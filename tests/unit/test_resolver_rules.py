@@ -9,6 +9,7 @@ from vps_runtime.keyring import KeyInUse
 from vps_runtime.resolver import plan
 from vps_runtime.resolver.rules import (
     REVOKED,
+    STAND_IN,
     Window,
     answer,
     read_request,
@@ -34,7 +35,7 @@ KNOWN = ("groq", "xai-2", "empty")
 def test_all_ids_of_a_window_are_answered_at_once() -> None:
     """OpenClaw asks for everything in one request; every value is a string that is not empty."""
     window = Window()
-    asked = sort((GROQ, XAI, secret_id("empty")), KNOWN, KEYS.get, window)
+    asked = sort((GROQ, XAI, secret_id("empty")), KNOWN, KEYS.get, window, set())
     assert answer(asked) == {
         "protocolVersion": 1,
         "values": {GROQ: "gsk_1", XAI: "xai-1", secret_id("empty"): REVOKED},
@@ -46,7 +47,7 @@ def test_all_ids_of_a_window_are_answered_at_once() -> None:
 
 def test_outside_a_window_no_key_is_given_out() -> None:
     """The agent's own shell can run the resolver at any time."""
-    asked = sort((GROQ,), KNOWN, KEYS.get, None)
+    asked = sort((GROQ,), KNOWN, KEYS.get, None, set())
     assert answer(asked)["values"] == {}
     assert answer(asked)["errors"] == {GROQ: {"code": "NOT_FOUND"}}
     assert asked.missed == {"groq"}
@@ -55,20 +56,20 @@ def test_outside_a_window_no_key_is_given_out() -> None:
 def test_each_key_is_given_out_once_in_a_window() -> None:
     """Who asks second gets nothing, and the window knows that two have asked."""
     window = Window()
-    sort((GROQ,), KNOWN, KEYS.get, window)
-    again = sort((GROQ, XAI), KNOWN, KEYS.get, window)
+    sort((GROQ,), KNOWN, KEYS.get, window, set())
+    again = sort((GROQ, XAI), KNOWN, KEYS.get, window, set())
     assert answer(again)["values"] == {XAI: "xai-1"}
     assert window.twice == {"groq"}
 
 
 def test_that_a_key_is_revoked_is_said_at_any_time_and_as_often_as_asked() -> None:
     """After NOT_FOUND OpenClaw would go on with the key it was given before."""
-    shut = sort((secret_id("empty"),), KNOWN, KEYS.get, None)
+    shut = sort((secret_id("empty"),), KNOWN, KEYS.get, None, set())
     assert answer(shut)["values"] == {secret_id("empty"): REVOKED}
     assert shut.missed == frozenset()
     window = Window()
     for _ in range(2):
-        asked = sort((secret_id("empty"),), KNOWN, KEYS.get, window)
+        asked = sort((secret_id("empty"),), KNOWN, KEYS.get, window, set())
         assert answer(asked)["values"] == {secret_id("empty"): REVOKED}
     assert window.twice == set()
 
@@ -88,7 +89,7 @@ def test_that_a_key_is_revoked_is_said_at_any_time_and_as_often_as_asked() -> No
 )
 def test_only_exact_ids_are_known(other: str) -> None:
     """An id that is nearly right is not found."""
-    asked = sort((other,), KNOWN, KEYS.get, Window())
+    asked = sort((other,), KNOWN, KEYS.get, Window(), set())
     assert answer(asked) == {
         "protocolVersion": 1,
         "values": {},
@@ -128,7 +129,7 @@ def test_a_request_may_hold_more_than_we_read() -> None:
 def test_a_key_shows_neither_in_a_window_nor_in_an_answer_that_is_printed() -> None:
     """Whatever logs these objects logs no secret."""
     window = Window()
-    asked = sort((GROQ,), KNOWN, KEYS.get, window)
+    asked = sort((GROQ,), KNOWN, KEYS.get, window, set())
     assert "gsk_1" not in repr(window) + repr(asked)
 
 
@@ -171,3 +172,19 @@ def test_the_memory_gives_back_what_was_put_in() -> None:
     assert plan.handed_slots(told) == ["groq"]
     assert plan.handed_of("xai", told) is None
     assert not plan.uses_older(None, 9, now=0.0)
+
+
+def test_who_only_checks_that_it_is_answered_gets_a_word_once() -> None:
+    """No key leaves; whoever asks next is missed, as anybody is while no window is open."""
+    checks = {"groq"}
+    asked = sort((GROQ, XAI), KNOWN, KEYS.get, None, checks)
+    assert answer(asked)["values"] == {GROQ: STAND_IN}
+    assert asked.missed == {"xai-2"}
+    assert checks == set()
+    assert sort((GROQ,), KNOWN, KEYS.get, None, checks).missed == {"groq"}
+
+
+def test_a_check_takes_no_key_from_a_reload() -> None:
+    """In a window the real one is given out."""
+    asked = sort((GROQ,), KNOWN, KEYS.get, Window(), {"groq"})
+    assert asked.keys.keys() == {GROQ}

@@ -143,6 +143,12 @@ def test_what_does_not_wait_cannot_be_forced_or_given_up(
     assert event(ROTATING, 5, held=False) == Change(ROTATING, refused="not_held")
 
 
+def test_nothing_is_said_of_a_key_that_is_retired() -> None:
+    """Not that the provider takes it, nor that it is used: the slot has none."""
+    before = after(store(3), judge(3), partial(answered, revision=3, status=200))
+    assert retired(before, 3).rotation == SlotRotation(newest=3, floor=3)
+
+
 def test_given_up_leaves_the_one_in_use() -> None:
     """The rotation ends; what is in use never changed."""
     change = aborted(ROTATING, 4, held=True)
@@ -191,7 +197,7 @@ def test_what_is_still_to_come_can_be_retired_but_not_every_number_there_is() ->
 
 def test_the_receipt_is_told_once_and_only_for_what_is_in_use() -> None:
     """Refused and failed calls are none."""
-    for status in (401, 403, 407, 500, 503):
+    for status in (400, 401, 403, 407, 500, 503):
         assert answered(IN_USE, 3, status) == Change(IN_USE)
         assert not accepts(status)
     first = answered(IN_USE, 3, 404)
@@ -257,9 +263,14 @@ def test_the_memory_of_a_slot_is_found_by_its_name() -> None:
 
 def test_what_an_older_build_has_stored_is_taken_on() -> None:
     """The newest of each slot; where a rotation is remembered, that has the say."""
-    told = {rotation_key("a"): IN_USE.model_dump_json()}
+    told = {rotation_key("a"): IN_USE.model_dump_json(), "held/b/1": "{}", "held/b/2": "{}"}
     assert unknown([("a", 3), ("b", 2), ("b", 1)], told) == {"b": 2}
     assert adopted(SlotRotation(), 2) == Change(SlotRotation(pending=2, newest=2, floor=1))
+
+
+def test_what_has_only_just_come_is_nobody_s_to_adopt() -> None:
+    """It is not told as stored yet; taken on without that, no step of it could be told."""
+    assert unknown([("c", 1)], {}) == {}
 
 
 def _event(draw: st.DrawFn) -> Callable[[SlotRotation], Change]:

@@ -167,6 +167,17 @@ def test_what_ended_in_time_is_never_told(world: World, how: str) -> None:
     assert world.pass_ticks(40) == []
 
 
+def test_what_is_retired_before_any_server_took_it_is_over(world: World) -> None:
+    """No server tells of a revision that it never had: else it would be stuck for ever."""
+    world.send(4)
+    world.pass_ticks(15)
+    world.ledger.requested(SERVER, "acme", revision=4, min_revision=5)
+    assert world.told() == [("ROTATION_STUCK", "cleared")]
+    assert world.pass_ticks(40) == []
+    world.ledger.requested(SERVER, "acme", revision=6, min_revision=5)
+    assert world.pass_ticks(15) == [("ROTATION_STUCK", "raised")]
+
+
 def test_a_verdict_that_promotes_nothing_ends_nothing(world: World) -> None:
     """The provider could not be asked, or said something that nobody documented."""
     world.send(1)

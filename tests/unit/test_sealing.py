@@ -46,6 +46,16 @@ def server(**more: Any) -> ServerView:  # noqa: ANN401 (as the view has them)
     return ServerView(**(fields | more))
 
 
+def test_a_revision_that_none_can_follow_is_found_out_before_the_key_is_asked_for() -> None:
+    """A lying platform would else end the command after the first of several servers."""
+    kind, sent = CredentialKind.API_KEY, StepView(step=SlotStep.SENT, revision=7, at=AT)
+    slot = SlotView(slot_id="chat", provider="openai", kind=kind, revision=7, steps=(sent,))
+    sealing.check_revision(None)
+    sealing.check_revision(slot)
+    with pytest.raises(Refused, match="no_revision_left"):
+        sealing.check_revision(slot.model_copy(update={"revision": sealing.LAST_REVISION}))
+
+
 def test_only_the_server_opens_what_was_sealed() -> None:
     """Bound to its place, one revision above the base, and good for a day."""
     owner_key = Ed25519PrivateKey.generate()

@@ -145,10 +145,20 @@ def test_what_nobody_can_judge_is_not_asked_about() -> None:
 @each_provider
 def test_every_status_says_what_is_documented_and_nothing_else(provider: Provider) -> None:
     """All five hundred of them: what the table does not list is `unknown`."""
-    call, fine = provider.verify, json.dumps({"valid": True}).encode()
+    call = provider.verify
     for status in range(100, 600):
-        assert validity(call, status, fine) is call.statuses.get(status, UNKNOWN)
-        assert wants_body(call, status) is (bool(call.flags) and status == 200)
+        body = json.dumps({"valid": True, "why": call.only_with.get(status)}).encode()
+        assert validity(call, status, body) is call.statuses.get(status, UNKNOWN)
+        flagged = bool(call.flags) and status == 200
+        assert wants_body(call, status) is (flagged or status in call.only_with)
+
+
+@pytest.mark.parametrize("body", [None, b"", b'{"status": "FAILED_PRECONDITION"}'])
+def test_a_status_with_two_causes_says_nothing_without_its_word(body: bytes | None) -> None:
+    """A region that Google does not serve answers 400, too: a good key is not thrown away."""
+    call = load_providers()["google"].verify
+    assert validity(call, 400, body) is UNKNOWN
+    assert validity(call, 400, b'{"details": [{"reason": "API_KEY_INVALID"}]}') is INVALID
 
 
 @pytest.mark.parametrize(

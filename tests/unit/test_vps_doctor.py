@@ -16,8 +16,7 @@ from vps_runtime.exit_codes import exit_code, sentence
 from vps_runtime.facts.told import StoredNote
 from vps_runtime.rotation.rules import SlotRotation, retired, rotation_key
 from vps_runtime.state import AlreadyRunning, NotEnrolled
-from vps_runtime.status import Held as HeldUp
-from vps_runtime.status import Status, slot_statuses
+from vps_runtime.status import HeldUp, Status, slot_statuses
 from vps_runtime.vault.store import DiskFull
 
 DAY = 24 * 3600

@@ -9,62 +9,62 @@ from pathlib import Path
 import pytest
 
 from bus_schemas.finding import Grade
-from vps_runtime.memory import AgentMemory, HostMemory, memory_findings, read_host
+from vps_runtime.process_memory import HostMemory, ProcessMemory, memory_findings, read_host
 from vps_runtime.state import StateFolder
 from vps_runtime.vault.root_key import Protection
 
 HIDDEN = Protection.HIDDEN
-WELL = AgentMemory(7, hidden=True, locked_kb=4, swapped_kb=0, may_dump=False, may_swap=False)
+WELL = ProcessMemory(7, hidden=True, locked_kb=4, swapped_kb=0, may_dump=False, may_swap=False)
 
 
 @pytest.mark.parametrize(
     ("host", "check", "grade", "words"),
     [
-        (HostMemory(HIDDEN, has_swap=True, agent=WELL), "memory", Grade.OK, "memfd_secret"),
-        (HostMemory(HIDDEN, has_swap=False), "memory", Grade.OK, "no agent runs; started, it"),
+        (HostMemory(HIDDEN, has_swap=True, runtime=WELL), "memory", Grade.OK, "memfd_secret"),
+        (HostMemory(HIDDEN, has_swap=False), "memory", Grade.OK, "no runtime is up; started, it"),
         (
-            HostMemory(HIDDEN, has_swap=False, agent=replace(WELL, hidden=False)),
+            HostMemory(HIDDEN, has_swap=False, runtime=replace(WELL, hidden=False)),
             "memory",
             Grade.OK,
             "kept in locked memory",
         ),
         (
-            HostMemory(HIDDEN, has_swap=False, agent=replace(WELL, hidden=None)),
+            HostMemory(HIDDEN, has_swap=False, runtime=replace(WELL, hidden=None)),
             "memory",
             Grade.OK,
             "never swapped; run this as root",
         ),
-        (HostMemory(Protection.PLAIN, has_swap=False, agent=WELL), "memory", Grade.OK, "secret"),
+        (HostMemory(Protection.PLAIN, has_swap=False, runtime=WELL), "memory", Grade.OK, "secret"),
         (HostMemory(Protection.PLAIN, has_swap=False), "memory", Grade.WARN, "LimitMEMLOCK=1M"),
         (
-            HostMemory(HIDDEN, has_swap=False, agent=replace(WELL, hidden=False, locked_kb=0)),
+            HostMemory(HIDDEN, has_swap=False, runtime=replace(WELL, hidden=False, locked_kb=0)),
             "memory",
             Grade.WARN,
             "pid 7",
         ),
-        (HostMemory(HIDDEN, has_swap=False, agent=WELL), "swap", Grade.OK, "has none"),
-        (HostMemory(HIDDEN, has_swap=True, agent=WELL), "swap", Grade.OK, "kept out of it"),
+        (HostMemory(HIDDEN, has_swap=False, runtime=WELL), "swap", Grade.OK, "has none"),
+        (HostMemory(HIDDEN, has_swap=True, runtime=WELL), "swap", Grade.OK, "kept out of it"),
         (
-            HostMemory(HIDDEN, has_swap=True, agent=replace(WELL, may_swap=True)),
+            HostMemory(HIDDEN, has_swap=True, runtime=replace(WELL, may_swap=True)),
             "swap",
             Grade.WARN,
             "MemorySwapMax=0",
         ),
         (
-            HostMemory(HIDDEN, has_swap=True, agent=replace(WELL, swapped_kb=12)),
+            HostMemory(HIDDEN, has_swap=True, runtime=replace(WELL, swapped_kb=12)),
             "swap",
             Grade.WARN,
             "12 kB",
         ),
-        (HostMemory(HIDDEN, has_swap=True, agent=WELL), "dumps", Grade.OK, "no core file"),
+        (HostMemory(HIDDEN, has_swap=True, runtime=WELL), "dumps", Grade.OK, "no core file"),
         (
-            HostMemory(HIDDEN, has_swap=True, agent=replace(WELL, may_dump=True)),
+            HostMemory(HIDDEN, has_swap=True, runtime=replace(WELL, may_dump=True)),
             "dumps",
             Grade.BAD,
             "pid 7",
         ),
         (
-            HostMemory(HIDDEN, has_swap=True, agent=replace(WELL, may_dump=None)),
+            HostMemory(HIDDEN, has_swap=True, runtime=replace(WELL, may_dump=None)),
             "dumps",
             Grade.WARN,
             "runs as root",
@@ -78,28 +78,28 @@ def test_each_case_has_its_line(host: HostMemory, check: str, grade: Grade, word
     assert words in found.detail
 
 
-def test_a_locked_agent_has_no_key_to_keep() -> None:
+def test_a_locked_runtime_has_no_key_to_keep() -> None:
     """That is what it was locked for."""
-    host = HostMemory(HIDDEN, has_swap=False, agent=replace(WELL, hidden=False, locked_kb=0))
+    host = HostMemory(HIDDEN, has_swap=False, runtime=replace(WELL, hidden=False, locked_kb=0))
     [found] = [f for f in memory_findings(host, locked=True) if f.check == "memory"]
     assert (found.grade, "locked by a signed order" in found.detail) == (Grade.OK, True)
 
 
-def test_without_an_agent_nothing_is_said_of_it() -> None:
-    """Swap and core files are the running agent's affair."""
+def test_without_a_runtime_nothing_is_said_of_it() -> None:
+    """Swap and core files are the running runtime's affair."""
     findings = memory_findings(HostMemory(HIDDEN, has_swap=True))
     assert [finding.check for finding in findings] == ["memory"]
 
 
-def test_the_agent_is_who_holds_the_lock(tmp_path: Path) -> None:
+def test_the_runtime_is_who_holds_the_lock(tmp_path: Path) -> None:
     """The kernel tells which process it is, and the rest follows from that."""
     state = StateFolder(tmp_path)
-    assert read_host(state.lock_file).agent is None
+    assert read_host(state.lock_file).runtime is None
     with state.lock():
-        agent = read_host(state.lock_file).agent
-    assert agent
-    assert agent.pid == os.getpid()
-    assert read_host(state.lock_file).agent is None
+        runtime = read_host(state.lock_file).runtime
+    assert runtime
+    assert runtime.pid == os.getpid()
+    assert read_host(state.lock_file).runtime is None
 
 
 def test_a_strange_proc_is_no_crash(tmp_path: Path) -> None:
@@ -108,10 +108,10 @@ def test_a_strange_proc_is_no_crash(tmp_path: Path) -> None:
     lock.write_text("7\n")
     line = "1: FLOCK  ADVISORY  WRITE 7 08:01:12 0 EOF"
     (tmp_path / "locks").write_text("1: -> FLOCK  ADVISORY  WRITE 7 08:01:12 0 EOF\n")
-    assert read_host(lock, proc=tmp_path).agent is None  # it waits for somebody else
+    assert read_host(lock, proc=tmp_path).runtime is None  # it waits for somebody else
     (tmp_path / "locks").write_text(f"{line}\n")
-    agent = read_host(lock, proc=tmp_path).agent
-    assert agent == AgentMemory(7, None, 0, 0, may_dump=True, may_swap=True)
+    runtime = read_host(lock, proc=tmp_path).runtime
+    assert runtime == ProcessMemory(7, None, 0, 0, may_dump=True, may_swap=True)
 
 
 LIKE_AN_AGENT = """
@@ -132,7 +132,7 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("best", [0, 1])
 @pytest.mark.parametrize("dumpable", [0, 1])
-def test_what_a_running_agent_really_has_is_told(tmp_path: Path, best: int, dumpable: int) -> None:
+def test_what_a_runtime_really_has_is_told(tmp_path: Path, best: int, dumpable: int) -> None:
     """Not what this machine would give, and not what a limit says that piped cores ignore."""
     lock, uid = tmp_path / "lock", os.getuid() or 65534
     process = subprocess.Popen(
@@ -146,15 +146,15 @@ def test_what_a_running_agent_really_has_is_told(tmp_path: Path, best: int, dump
         assert process.stdout
         assert process.stdin
         got = process.stdout.readline().strip()
-        agent = read_host(lock).agent
+        runtime = read_host(lock).runtime
         process.stdin.close()
-    assert agent
+    assert runtime
     visible = os.getuid() == 0 or dumpable
-    assert agent.hidden is ((got == str(HIDDEN)) if visible else None)
-    assert agent.may_dump is bool(dumpable)
+    assert runtime.hidden is ((got == str(HIDDEN)) if visible else None)
+    assert runtime.may_dump is bool(dumpable)
 
 
-def test_of_an_agent_of_root_nobody_can_tell(tmp_path: Path) -> None:
+def test_of_a_runtime_of_root_nobody_can_tell(tmp_path: Path) -> None:
     """The files in its /proc belong to root in either case."""
     (tmp_path / "lock").write_text("7\n")
     (tmp_path / "locks").write_text("1: FLOCK  ADVISORY  WRITE 7 08:01:12 0 EOF\n")
@@ -162,10 +162,10 @@ def test_of_an_agent_of_root_nobody_can_tell(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "limits").write_text("Max core file size  0  0  bytes\n")
     (folder / "status").write_text("Uid:\t0\t0\t0\t0\n")
-    agent = read_host(tmp_path / "lock", proc=tmp_path).agent
-    assert agent
-    assert agent.may_dump is None
+    runtime = read_host(tmp_path / "lock", proc=tmp_path).runtime
+    assert runtime
+    assert runtime.may_dump is None
     (folder / "limits").write_text("Max core file size  unlimited  unlimited  bytes\n")
-    agent = read_host(tmp_path / "lock", proc=tmp_path).agent
-    assert agent
-    assert agent.may_dump is True
+    runtime = read_host(tmp_path / "lock", proc=tmp_path).runtime
+    assert runtime
+    assert runtime.may_dump is True

@@ -29,8 +29,8 @@ from vps_runtime.orders.rules import (
     APPLIED,
     LAST_N,
     LOCKED,
+    Ruling,
     Standing,
-    Verdict,
     about_rotation,
     answered_key,
     decide,
@@ -63,7 +63,7 @@ OWNER, PLATFORM, STRANGER = (Ed25519PrivateKey.generate() for _ in range(3))
 ME = Addressee("acme", "acme-1", bytes(range(32)))
 SLOT: dict[str, Any] = {"slot_id": "anthropic"}
 ANOTHER: dict[str, Any] = {"argument": "SIKYYGG6G6CLX3AWQSVG"}
-OBEYED = Verdict(None, counted=True)
+OBEYED = Ruling(None, counted=True)
 
 
 def pin(key: Ed25519PrivateKey) -> str:
@@ -120,18 +120,18 @@ def test_an_owner_is_obeyed_and_the_platform_may_only_take_away(
     """The platform cannot resume, unlock, or pin a key of its own; a stranger can do nothing."""
     assert decide(order(kind, **what), STANDING) == OBEYED
     allowed = kind in {OrderKind.STOP_SLOT, OrderKind.LOCK}
-    refused = Verdict("not_for_the_platform", counted=False)
+    refused = Ruling("not_for_the_platform", counted=False)
     by_platform = order(kind, by=PLATFORM, **what)
     assert decide(by_platform, STANDING) == (OBEYED if allowed else refused)
     by_stranger = order(kind, by=STRANGER, **what)
-    assert decide(by_stranger, STANDING) == Verdict("owner_key_not_pinned", counted=False)
+    assert decide(by_stranger, STANDING) == Ruling("owner_key_not_pinned", counted=False)
 
 
 def test_a_server_without_a_platform_key_obeys_its_owner_alone() -> None:
     """It joined before there was such a key."""
     before = replace(STANDING, platform_key=None)
     lock = order(OrderKind.LOCK, by=PLATFORM)
-    assert decide(lock, before) == Verdict("owner_key_not_pinned", counted=False)
+    assert decide(lock, before) == Ruling("owner_key_not_pinned", counted=False)
 
 
 def test_a_platform_key_that_an_owner_pinned_is_an_owners() -> None:
@@ -173,7 +173,7 @@ def test_an_order_that_is_not_authentic_uses_up_no_number(
     reason: str, change: Callable[[], Order]
 ) -> None:
     """Else anybody who can write the document could have real orders refused."""
-    assert decide(change(), STANDING) == Verdict(reason, counted=False)
+    assert decide(change(), STANDING) == Ruling(reason, counted=False)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,13 @@ def test_an_authentic_order_that_cannot_be_obeyed_uses_up_its_number(
     reason: str, change: Callable[[], Order]
 ) -> None:
     """It was answered: it must not be obeyed later, when the clock or the slots have changed."""
-    assert decide(change(), STANDING) == Verdict(reason, counted=True)
+    assert decide(change(), STANDING) == Ruling(reason, counted=True)
+
+
+def test_a_retirement_may_be_faster_than_the_slot_it_is_about() -> None:
+    """The platform, which carries both, could else refuse it by the order in which they come."""
+    retire = order(OrderKind.RETIRE, slot_id="openai", argument="1")
+    assert decide(retire, STANDING) == OBEYED
 
 
 def test_the_largest_step_is_taken() -> None:
@@ -202,9 +208,9 @@ def test_a_key_of_small_order_orders_nothing_even_if_pinned() -> None:
     nobody = bytes(32)
     forged = order(OrderKind.LOCK).model_copy(update={"signer": nobody, "signature": bytes(64)})
     pinned = replace(STANDING, pins=Pins(pinned=(owner_fingerprint(nobody),)))
-    assert decide(forged, pinned) == Verdict("bad_signature", counted=False)
+    assert decide(forged, pinned) == Ruling("bad_signature", counted=False)
     as_platform = replace(STANDING, platform_key=nobody)
-    assert decide(forged, as_platform) == Verdict("bad_signature", counted=False)
+    assert decide(forged, as_platform) == Ruling("bad_signature", counted=False)
 
 
 def test_pins_follow_trust_and_distrust_and_twice_is_as_once() -> None:

@@ -74,6 +74,14 @@ def test_what_is_below_the_minimum_or_unlisted_goes_first() -> None:
     assert plan(document(wanted), then, there) == [Fetch(wanted)]
 
 
+def test_no_document_can_end_a_slot_for_good() -> None:
+    """It retires what is there, however high its minimum; a platform come to itself can go on."""
+    raised = slot(min_revision=2**53 - 1)
+    assert plan(document(raised), {}, {"anthropic": 3}) == [Retire("anthropic", 3)]
+    assert plan(document(raised), {"anthropic": SlotRotation(floor=3)}, {"anthropic": 3}) == []
+    assert plan(document(raised), {}, {"anthropic": 0}) == []
+
+
 def test_a_slot_without_any_key_is_missing_one() -> None:
     """An older key is still a key; without one the reason tells why there is none."""
     one, two = slot(), slot("openai")

@@ -55,12 +55,13 @@ def plan(
 
     *last* has the highest revision ever taken in of each slot: what was retired, given up or
     refused by the provider is not fetched again. A superseded revision is not retired here: that
-    waits until its successor is in use and nothing waits with it.
+    waits until its successor is in use and nothing waits with it. Nor is what never came: a
+    minimum of 2**53 would end the slot for good, and `admit` holds each sealing against it anyway.
     """
     slots = {slot.slot_id: slot for slot in document.slots}
     actions: list[Action] = []
     for name, revision in sorted(last.items()):
-        floor = slots[name].min_revision - 1 if name in slots else revision
+        floor = min(slots[name].min_revision - 1, revision) if name in slots else revision
         if floor > rotations.get(name, _NEW).floor:
             actions.append(Retire(name, floor))
     for name, slot in sorted(slots.items()):

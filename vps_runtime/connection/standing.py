@@ -1,6 +1,6 @@
 """Whether the platform lets this server in: remembered on the disk, for `status` to show.
 
-Written by the running agent alone. That it is missing means that nothing is known to be wrong.
+Written by the runtime alone. That it is missing means that nothing is known to be wrong.
 """
 
 import time
@@ -28,7 +28,7 @@ class TurnedAway(Contract, extra="forbid"):
 
     v: Literal[1] = 1
     since: Annotated[int, Field(ge=0)]
-    """Unix seconds: when the agent met it first."""
+    """Unix seconds: when the runtime met it first."""
     why: ShortText
 
 

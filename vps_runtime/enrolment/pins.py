@@ -49,7 +49,7 @@ def read_pins(path: Path) -> Pins:
     except FileNotFoundError:
         return Pins()
     except OSError as error:  # root's since a restore, a failing disk
-        detail = f"{path} cannot be read ({error.strerror}); give it back to the agent's user"
+        detail = f"{path} cannot be read ({error.strerror}); give it back to byok-vps's own user"
         raise Refused("pins_damaged", detail) from None
     except ValidationError:
         detail = f"{path} is damaged; remove it and run `byok-vps trust FINGERPRINT` again"
@@ -64,7 +64,7 @@ def write_pins(path: Path, pins: Pins) -> None:
 def change_pins(path: Path, change: Callable[[Pins], Pins]) -> Pins:
     """Replace the pins by what *change* makes of them, and return them.
 
-    Console and agent are two processes: one at a time reads, decides and writes. Raises Refused
+    Console and runtime are two processes: one at a time reads, decides and writes. Raises Refused
     (`pins_damaged`, and what *change* raises), OSError.
     """
     with _alone(path):

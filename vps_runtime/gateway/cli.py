@@ -2,37 +2,13 @@
 
 import functools
 import os
-import pwd
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import click
 
 from vps_runtime.gateway.server import DEFAULT_PORT, GatewayOptions
-
-_NOBODY: Final = 65534
-"""Whom the kernel names in place of a user that it cannot name (user_namespaces(7))."""
-
-
-class _User(click.ParamType[int]):
-    """A user of this machine, by name or number."""
-
-    name = "user"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """Return the user's number."""
-        text = str(value)
-        try:
-            user = int(text) if text.isdecimal() else pwd.getpwnam(text).pw_uid
-        except KeyError:
-            self.fail(f"this machine has no user {text}", param, ctx)
-        if user == _NOBODY:
-            self.fail(f"user {user} may be anybody; set PrivateUsers=no in the unit", param, ctx)
-        return user
-
+from vps_runtime.options import agent_user_option
 
 _OPTIONS = (
     click.option(
@@ -51,15 +27,7 @@ _OPTIONS = (
         show_envvar=True,
         help="The same as a Unix socket; `gateway.sock` in the state folder unless set.",
     ),
-    click.option(
-        "--agent-user",
-        envvar="BYOK_VPS_AGENT_USER",
-        type=_User(),
-        metavar="USER",
-        show_envvar=True,
-        help="Whom the sockets answer: the user the agent runs as, by name or number; the user of"
-        " this command unless set.",
-    ),
+    agent_user_option,
 )
 
 

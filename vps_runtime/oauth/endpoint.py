@@ -8,11 +8,13 @@ from yarl import URL
 
 from bus_schemas.credential import OAuthSet
 from vps_runtime.oauth.answers import UNREACHABLE, Answer, Outcome, TryAgain, read_answer
+from vps_runtime.outgoing import whole_body
 
 MAX_BODY: Final = 256 * 1024
 """Of an answer: two tokens of the longest kind that a sealed set may hold, and room."""
 
 _CONNECT_SECONDS: Final = 5.0
+"""For name, TCP and TLS: who gets no further has shown nothing, and no answer can be lost."""
 _WITHIN_SECONDS: Final = 10.0
 
 
@@ -34,19 +36,19 @@ class HttpTokenEndpoint:
 
     async def refresh(self, oauth: OAuthSet, *, asked_at: float) -> Outcome:
         """Ask once (RFC 6749 section 6)."""
-        url, headers, body = _request(oauth)
-        timeout = aiohttp.ClientTimeout(total=self.within, sock_connect=_CONNECT_SECONDS)
+        url, headers, form = _request(oauth)
+        timeout = aiohttp.ClientTimeout(total=self.within, connect=_CONNECT_SECONDS)
         try:
             async with self.session.post(
                 URL(url, encoded=True),
-                data=body.encode("ascii"),
+                data=form.encode("ascii"),
                 headers=headers,
                 allow_redirects=False,  # a redirect would take the token to another host
                 timeout=timeout,
             ) as response:
-                answer = Answer(
-                    response.status, await _body(response), response.headers.get("Retry-After")
-                )
+                body = await whole_body(response, MAX_BODY)
+                retry_after = response.headers.get("Retry-After")
+                answer = Answer(response.status, body, retry_after)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ValueError):
             return TryAgain(UNREACHABLE)  # nothing was sent; ValueError: a host that is none
         except (aiohttp.ClientError, OSError):  # OSError: timeouts, too
@@ -72,13 +74,3 @@ def _request(oauth: OAuthSet) -> tuple[str, dict[str, str], str]:
     client = ClientAuth(oauth.client_id, None, "none")
     url, headers, form = client.prepare("POST", oauth.token_endpoint, headers, form)
     return url, headers, form
-
-
-async def _body(response: aiohttp.ClientResponse) -> bytes | None:
-    read = bytearray()
-    async for chunk in response.content.iter_any():
-        read += chunk
-        if len(read) > MAX_BODY:
-            response.close()
-            return None
-    return bytes(read)

@@ -4,7 +4,6 @@ import asyncio
 import functools
 import json
 import os
-import pwd
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,17 +22,18 @@ from vps_runtime.openclaw.config import (
     Way,
     needs_model,
     openclaw_config,
+    secrets_plan,
 )
 from vps_runtime.openclaw.examine import gateway_of
 from vps_runtime.openclaw.link import Target
 from vps_runtime.openclaw.service import OpenClawOptions
+from vps_runtime.options import agent_user_option, state_option
 from vps_runtime.resolver import script
 from vps_runtime.resolver.delivery import GRACE_SECONDS
+from vps_runtime.resolver.install import install, install_plan, plan_beside
+from vps_runtime.resolver.rules import MAX_REQUEST
 from vps_runtime.state import StateFolder
-from vps_runtime.state_option import state_option
 from vps_runtime.status import read_status
-
-_PYTHON: Final = Path("/usr/bin/python3")
 
 url_option: Final = click.option(
     "--openclaw-url",
@@ -58,19 +58,21 @@ grace_option: Final = click.option(
     show_envvar=True,
     help="Seconds that a turn of OpenClaw's may go on with a key that it was given before.",
 )
-agent_user_option: Final = click.option(
-    "--agent-user",
-    envvar="BYOK_VPS_AGENT_USER",
-    metavar="USER",
-    show_envvar=True,
-    help="The user the agent runs as, by name or number; the user of this command unless set.",
-)
 resolver_socket_option: Final = click.option(
     "--resolver-socket",
     envvar="BYOK_VPS_RESOLVER_SOCKET",
     type=click.Path(path_type=Path, dir_okay=False),
     show_envvar=True,
     help="Where OpenClaw's user asks for keys; `resolver.sock` in the state folder unless set.",
+)
+exec_slot_option: Final = click.option(
+    "--exec-slot",
+    "exec_slots",
+    envvar="BYOK_VPS_EXEC_SLOTS",
+    multiple=True,
+    metavar="SLOT",
+    show_envvar=True,
+    help="A slot whose key OpenClaw may ask for and hold; may be given several times.",
 )
 
 
@@ -84,12 +86,17 @@ def openclaw_options(command: Callable[..., None]) -> Callable[..., None]:
         openclaw_token_file: Path | None,
         openclaw_grace: float,
         resolver_socket: Path | None,
+        exec_slots: tuple[str, ...],
         **rest: Any,  # noqa: ANN401 (the command's own)
     ) -> None:
         target = target_of(openclaw_url, openclaw_token_file)
-        command(openclaw=OpenClawOptions(target, openclaw_grace, resolver_socket), **rest)
+        if exec_slots and target is None:
+            raise click.UsageError("--exec-slot needs --openclaw-url: keys leave at a reload only")
+        openclaw = OpenClawOptions(target, openclaw_grace, resolver_socket, frozenset(exec_slots))
+        command(openclaw=openclaw, **rest)
 
-    for option in (resolver_socket_option, grace_option, token_option, url_option):
+    options = (exec_slot_option, resolver_socket_option, grace_option, token_option, url_option)
+    for option in options:
         told = option(told)
     return told
 
@@ -103,16 +110,6 @@ def target_of(url: str | None, token_file: Path | None) -> Target | None:
     target = Target(url, token_file.absolute())
     target.checked_url()
     return target
-
-
-def uid_of(user: str | None) -> int:
-    """Return the user id of *user*, ours if None. Raises click.UsageError."""
-    if user is None:
-        return os.geteuid()
-    try:
-        return int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
-    except KeyError:
-        raise click.UsageError(f"--agent-user: this machine has no user {user}") from None
 
 
 @click.command("openclaw-config")
@@ -151,7 +148,7 @@ def openclaw_config_command(  # noqa: PLR0913 (one argument for each option)
     models: tuple[str, ...],
     by_exec: bool,
     write_resolver: Path | None,
-    agent_user: str | None,
+    agent_user: int | None,
     resolver_socket: Path | None,
 ) -> None:
     """Print the JSON that lets OpenClaw use the credentials held here; words go to stderr."""
@@ -159,7 +156,9 @@ def openclaw_config_command(  # noqa: PLR0913 (one argument for each option)
     slots = _slots(state, chosen, models)
     way = _way(state, by_exec=by_exec, resolver=write_resolver, socket=resolver_socket)
     if isinstance(way, ByExec):
-        install_resolver(way.resolver, uid_of(agent_user))
+        uid = os.geteuid() if agent_user is None else agent_user
+        install(way.resolver, uid)
+        install_plan(way.resolver, json.dumps(secrets_plan(slots), indent=2), uid)
     click.echo(json.dumps(openclaw_config(slots, way), indent=2))
     for sentence in _advice(slots, way):
         click.echo(sentence, err=True)
@@ -199,31 +198,10 @@ def _way(state: StateFolder, *, by_exec: bool, resolver: Path | None, socket: Pa
     return ByGateway(gateway_of(state), agent_token(state))
 
 
-def install_resolver(path: Path, uid: int) -> None:
-    """Write the resolver to *path*, for the user *uid* to run. Raises Refused, OSError.
-
-    OpenClaw runs it only as a regular file that belongs to its own user and that nobody else can
-    write. It is written anew each time: an old one is replaced, not followed.
-    """
-    if uid != os.geteuid() and os.geteuid() != 0:
-        detail = "only root can give a file to another user; run this as root or as that user"
-        raise Refused("not_yours", detail)
-    python = _PYTHON if _PYTHON.exists() else Path(sys.executable).resolve()
-    content = Path(script.__file__).read_text("utf-8")
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o500)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(f"#!{python} -I\n{content}")
-        os.fchmod(handle, 0o500)
-        os.fchown(handle, uid, -1)
-
-
 def _advice(slots: Sequence[SlotToUse], way: Way) -> list[str]:
-    said = [
-        "Merge this into openclaw.json of the agent's user (~/.openclaw), then restart OpenClaw."
-    ]
+    said = ["Merge this into openclaw.json of the agent's user (~/.openclaw)."]
     if isinstance(way, ByGateway):
+        said.append("Then restart OpenClaw.")
         said.append("The apiKey is a token for this machine's gateway alone, not a provider's key.")
         stuck = [slot.slot_id for slot in slots if slot.provider in UNROUTABLE]
         said += [
@@ -231,10 +209,16 @@ def _advice(slots: Sequence[SlotToUse], way: Way) -> list[str]:
         ]
     else:
         said.append(
-            "The agent, and so its shell, can get at these keys; where you can, use the gateway."
+            f"Then run as that user, and restart OpenClaw: {script.SETUP}=1 openclaw secrets apply"
+            f" --from {plan_beside(way.resolver)} --allow-exec"
         )
         said.append(
-            "`byok-vps run` needs --openclaw-url and --openclaw-token-file to hand them out."
+            "The agent, and so its shell, can get at these keys; where you can, use the gateway."
+        )
+        named = " ".join(f"--exec-slot {slot.slot_id}" for slot in slots)
+        said.append(
+            f"`byok-vps run` needs --openclaw-url, --openclaw-token-file and {named} to hand them "
+            "out."
         )
     said += [
         f"{slot.slot_id}: OpenClaw does not know {slot.provider}; add --model {slot.slot_id}=MODEL"
@@ -259,5 +243,5 @@ def resolve_command(socket_path: Path) -> None:
 
     Keys come only while the runtime reloads OpenClaw's secrets, each once; NOT_FOUND otherwise.
     """
-    request = sys.stdin.buffer.read()
+    request = sys.stdin.buffer.read(MAX_REQUEST + 1)
     sys.stdout.buffer.write(script.resolve(str(socket_path), request))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vps_runtime.resolver.rules import secret_id
+from vps_runtime.resolver.script import SETUP
 
 BUNDLED: Final = frozenset(
     {
@@ -41,7 +42,11 @@ UNROUTABLE: Final = frozenset({"github-copilot"})
 """Providers whose token OpenClaw exchanges for another first: no gateway can put it in."""
 
 _ALIAS: Final = "byok"
+_AGENT: Final = "main"
+"""OpenClaw's own; its other agents use the profiles of this one."""
 _TIMEOUT_MS: Final = 5000
+_TOKENS: Final = frozenset({"github-copilot"})
+"""Providers whose profiles hold a token instead of a key."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,53 @@ def name_of(slot: SlotToUse, slots: Sequence[SlotToUse]) -> str:
 def openclaw_config(slots: Sequence[SlotToUse], way: Way) -> dict[str, Any]:
     """Return what is to be merged into `openclaw.json` so that it uses *slots* that *way*."""
     entries = {name_of(slot, slots): _entry(slot, name_of(slot, slots), way) for slot in slots}
-    merged: dict[str, Any] = {"models": {"providers": entries}}
-    if isinstance(way, ByExec):
-        merged["secrets"] = {"providers": {_ALIAS: _command(way)}}
-    return merged
+    if isinstance(way, ByGateway):
+        return {"models": {"providers": entries}}
+    profiles = {
+        profile_of(name_of(slot, slots)): {
+            "provider": name_of(slot, slots),
+            "mode": _kind(slot)[0],
+        }
+        for slot in slots
+    }
+    return {
+        "models": {"providers": {name: entry for name, entry in entries.items() if entry}},
+        "auth": {"profiles": profiles},
+        "secrets": {"providers": {_ALIAS: _command(way)}},
+    }
+
+
+def secrets_plan(slots: Sequence[SlotToUse]) -> dict[str, Any]:
+    """Return what `openclaw secrets apply` is to do: have its profiles ask us for the keys.
+
+    A key that stands in the configuration as a SecretRef would change that configuration at each
+    rotation, and with it OpenClaw gives up the turns it is just preparing (ADR-28).
+    """
+    return {
+        "version": 1,
+        "protocolVersion": 1,
+        "targets": [_target(slot, name_of(slot, slots)) for slot in slots],
+    }
+
+
+def profile_of(name: str) -> str:
+    """Return the profile that has OpenClaw ask us for the key of the provider *name*."""
+    return f"{name}:{_ALIAS}"
+
+
+def _target(slot: SlotToUse, name: str) -> dict[str, Any]:
+    kind, where = _kind(slot)
+    return {
+        "type": f"auth-profiles.{kind}.{where}",
+        "path": f"profiles.{profile_of(name)}.{where}",
+        "agentId": _AGENT,
+        "authProfileProvider": name,
+        "ref": {"source": "exec", "provider": _ALIAS, "id": secret_id(slot.slot_id)},
+    }
+
+
+def _kind(slot: SlotToUse) -> tuple[str, str]:
+    return ("token", "token") if slot.provider in _TOKENS else ("api_key", "key")
 
 
 def needs_model(slot: SlotToUse, slots: Sequence[SlotToUse]) -> bool:
@@ -103,10 +151,8 @@ def _entry(slot: SlotToUse, name: str, way: Way) -> dict[str, Any]:
     if isinstance(way, ByGateway):
         entry["baseUrl"] = f"{way.url}/{slot.slot_id}"
         entry["apiKey"] = way.token
-    else:
-        if name not in BUNDLED:
-            entry["baseUrl"] = slot.base_url
-        entry["apiKey"] = {"source": "exec", "provider": _ALIAS, "id": secret_id(slot.slot_id)}
+    elif name not in BUNDLED:
+        entry["baseUrl"] = slot.base_url
     if name not in BUNDLED:
         entry["api"] = _API.get(slot.provider, "openai-completions")
     if slot.models or name not in BUNDLED:
@@ -122,4 +168,5 @@ def _command(way: ByExec) -> dict[str, Any]:
         "timeoutMs": _TIMEOUT_MS,
         "jsonOnly": True,
         "env": {"BYOK_SOCKET": str(way.socket)},
+        "passEnv": [SETUP],
     }

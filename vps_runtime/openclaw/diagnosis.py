@@ -1,11 +1,11 @@
 """What `byok-vps doctor` says of a running OpenClaw. Pure: its own answers in, findings out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from bus_schemas.finding import Finding, Grade
 from vps_runtime.openclaw.config import SlotToUse
-from vps_runtime.openclaw.protocol import TRIED, configured_providers, degraded, takes_by_exec
+from vps_runtime.openclaw.protocol import TRIED, asking, configured_providers, degraded
 
 _CHECK: Final = "openclaw"
 
@@ -38,18 +38,23 @@ def slot_findings(
     """Judge by OpenClaw's configuration whether it uses *slots*; *gateway* is our own address."""
     configured = configured_providers(config)
     return [
-        *(_slot(slot, configured, gateway) for slot in slots),
+        *(_slot(slot, configured, asking(config), gateway) for slot in slots),
         *_own_keys(configured, gateway, {slot.provider for slot in slots}),
     ]
 
 
-def _slot(slot: SlotToUse, configured: Mapping[str, Mapping[str, Any]], gateway: str) -> Finding:
+def _slot(
+    slot: SlotToUse,
+    configured: Mapping[str, Mapping[str, Any]],
+    asks: Collection[str],
+    gateway: str,
+) -> Finding:
     here = f"{gateway}/{slot.slot_id}"
     for name, entry in configured.items():
         if _below(entry, here):
             return Finding(Grade.OK, _CHECK, f"{name} calls the gateway for {slot.slot_id}")
     for name in (slot.slot_id, slot.provider):
-        if takes_by_exec(configured.get(name, {})):
+        if name in asks:
             detail = f"{name} asks the resolver for {slot.slot_id}; its shell can ask as well"
             return Finding(Grade.OK, _CHECK, detail)
     remedy = f"merge what `byok-vps openclaw-config --slot {slot.slot_id}` prints"

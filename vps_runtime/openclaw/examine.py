@@ -2,20 +2,18 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
-
-import aiohttp
+from typing import Any
 
 from bus_schemas.errors import ByokError
 from bus_schemas.finding import Finding, Grade
+from vps_runtime.gateway.server import DEFAULT_PORT
 from vps_runtime.openclaw.config import SlotToUse
 from vps_runtime.openclaw.diagnosis import secrets_finding, slot_findings, version_finding
 from vps_runtime.openclaw.link import OpenClawRefused, Target, connected
 from vps_runtime.openclaw.protocol import CONFIG, STATUS
+from vps_runtime.outgoing import open_session
 from vps_runtime.state import StateFolder
 from vps_runtime.status import read_status
-
-_DEFAULT_GATEWAY: Final = "http://127.0.0.1:8319"
 
 
 def gateway_of(state: StateFolder) -> str:
@@ -23,7 +21,7 @@ def gateway_of(state: StateFolder) -> str:
     try:
         return state.gateway_url.read_text("ascii").strip()
     except FileNotFoundError:
-        return _DEFAULT_GATEWAY
+        return f"http://127.0.0.1:{DEFAULT_PORT}"
 
 
 async def openclaw_findings(state: StateFolder, target: Target) -> list[Finding]:
@@ -46,8 +44,7 @@ async def openclaw_findings(state: StateFolder, target: Target) -> list[Finding]
 
 async def _ask(target: Target) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
     """Return its version, status and configuration."""
-    client = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-    async with client, connected(client, target) as connection:
+    async with open_session() as client, connected(client, target) as connection:
         listening = asyncio.create_task(connection.listen())
         try:
             status = await connection.ask(STATUS)

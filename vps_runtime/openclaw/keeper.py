@@ -15,6 +15,7 @@ import structlog
 from bus_schemas.errors import ByokError
 from bus_schemas.events.health import Presence
 from bus_schemas.transport.back_off import BackOff
+from bus_schemas.transport.wake import woken
 from vps_runtime.calls import Calls
 from vps_runtime.keyring import KeyInUse
 from vps_runtime.openclaw.link import (
@@ -29,13 +30,11 @@ from vps_runtime.openclaw.protocol import (
     RELOAD,
     STATUS,
     TRIED,
-    TURNS,
-    configured_providers,
+    asking,
     models_took,
     probed_status,
     provider_name,
     reload_took,
-    takes_by_exec,
 )
 from vps_runtime.resolver.delivery import Delivery
 from vps_runtime.resolver.rules import Current
@@ -47,8 +46,6 @@ _RELOAD_SECONDS = 20.0
 _PROBE_SECONDS = 60.0
 _LOOK_SECONDS = 60.0
 """Without a wake; nothing is missed, but who watches this task wants to see it step."""
-_QUIET_SECONDS = 1.5
-"""Without a word of any turn: then none is being prepared."""
 _MISSED_SECONDS = 30.0
 """At most so often is OpenClaw's own asking a reason to reload."""
 
@@ -86,9 +83,7 @@ class OpenClaw:
         self._has: dict[str, KeyInUse | None] = {}
         """What it took last of each slot it asks for; None where it was told `revoked`."""
         self._due = True
-        self._patience = parts.delivery.grace / 10
-        """Seconds to wait for a moment in which no turn is being prepared."""
-        self._turn_at = self._missed_at = -_MISSED_SECONDS
+        self._missed_at = -_MISSED_SECONDS
         self._wake = asyncio.Event()
         self.presence = Presence.UNKNOWN
         """Whether OpenClaw answers; unknown until the first try."""
@@ -137,7 +132,6 @@ class OpenClaw:
 
     async def _keep(self, connection: Connection) -> None:
         """Serve one connection until it ends; that raises."""
-        connection.on_event(self._heard)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(connection.listen(), name="openclaw listens")
             self._due = bool(self._delivery.slots) or await self._asks_us(connection)
@@ -147,7 +141,6 @@ class OpenClaw:
                 self._wake.clear()
                 pause = _LOOK_SECONDS
                 if self._due or self._changed():
-                    await self._quiet()
                     try:
                         taken = await self._reload_twice(connection)
                         back_off.over()
@@ -155,17 +148,14 @@ class OpenClaw:
                     except (NotTaken, OpenClawRefused) as error:
                         _log.warning("openclaw_reload_failed", error=str(error))
                         pause = back_off.pause()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._wake.wait()
+                await woken(self._wake, pause)
 
     async def _asks_us(self, connection: Connection) -> bool:
         """Whether OpenClaw asks for any key at all: else nothing has to be reloaded."""
         try:
-            configured = configured_providers(await connection.ask(CONFIG))
+            return bool(asking(await connection.ask(CONFIG)))
         except OpenClawRefused:
             return True
-        return any(map(takes_by_exec, configured.values()))
 
     def _met(self, *, up: bool) -> None:
         self.presence = Presence.UP if up else Presence.DOWN
@@ -174,30 +164,6 @@ class OpenClaw:
 
     def _changed(self) -> bool:
         return any(self._current(slot) != had for slot, had in self._has.items())
-
-    def _revoked(self) -> bool:
-        return any(had and self._current(slot) is None for slot, had in self._has.items())
-
-    def _heard(self, event: str) -> None:
-        if event in TURNS:
-            self._turn_at = time.monotonic()
-
-    async def _quiet(self) -> None:
-        """Wait until no turn is being prepared, or for as long as a rotation has time.
-
-        A reload has OpenClaw refuse the turns that it is just preparing, though nothing is wrong
-        with them (ADR-28). A new key has time, a revoked one has none.
-        """
-        deadline = time.monotonic() + self._patience
-        while not (self._due or self._revoked()):
-            now = time.monotonic()
-            pause = min(deadline, self._turn_at + _QUIET_SECONDS) - now
-            if pause <= 0:
-                return
-            self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._wake.wait()
 
     async def _reload_twice(self, connection: Connection) -> dict[str, KeyInUse]:
         try:
@@ -242,9 +208,9 @@ class OpenClaw:
         if not taken:
             return
         with contextlib.suppress(OpenClawRefused):
-            configured = configured_providers(await connection.ask(CONFIG))
+            asks = asking(await connection.ask(CONFIG))
             for slot, key in taken.items():
-                name = provider_name(slot, key.provider, configured)
+                name = provider_name(slot, key.provider, asks)
                 if name:
                     await self._probe_one(connection, name, key)
 
@@ -254,7 +220,9 @@ class OpenClaw:
         self._calls.began(key.slot_id, key.revision)
         status = None
         try:
-            answer = await connection.ask(PROBE, {"provider": provider}, seconds=_PROBE_SECONDS)
+            with self._resolver.checked(key.slot_id):
+                which = {"provider": provider}
+                answer = await connection.ask(PROBE, which, seconds=_PROBE_SECONDS)
             status = probed_status(answer) if self._has.get(key.slot_id) == key else None
             _log.info("openclaw_probed", slot=key.slot_id, said=str(answer.get("status"))[:20])
         finally:

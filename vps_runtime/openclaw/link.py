@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import stat
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,13 +84,8 @@ class Connection:
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         self._waiting: dict[str, asyncio.Future[Response]] = {}
-        self._on_event: list[Callable[[str], None]] = []
         self.version = ""
         """OpenClaw's."""
-
-    def on_event(self, callback: Callable[[str], None]) -> None:
-        """Call *callback* with the name of each event; it must not block."""
-        self._on_event.append(callback)
 
     async def ask(
         self, method: str, params: Mapping[str, Any] | None = None, *, seconds: float = 30.0
@@ -140,9 +135,6 @@ class Connection:
                     waiting = self._waiting.get(frame.id)
                     if waiting and not waiting.done():
                         waiting.set_result(frame)
-                elif frame is not None:
-                    for callback in self._on_event:
-                        callback(frame.name)
         except OpenClawUnreachable as error:
             for waiting in self._waiting.values():
                 if not waiting.done():

@@ -6,7 +6,8 @@ payload | error}`, `{"type": "event", event, payload}`. The gateway begins with 
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -19,11 +20,11 @@ PROBE: Final = "models.probe"
 STATUS: Final = "status"
 CONFIG: Final = "config.get"
 
-TURNS: Final = frozenset({"agent", "chat", "task"})
-"""The events of a turn that begins, goes on or ends."""
-
 TRIED: Final = frozenset({"2026.9.6"})
 """The versions that our tests have run; its rules have changed several times in a year."""
+
+_OURS: Final = ":byok"
+"""How the profiles end that `openclaw-config` has made (`config.profile_of`)."""
 
 _CLIENT: Final = "byok-1"
 """Of what speaks this protocol here; OpenClaw shows it in its logs."""
@@ -112,15 +113,21 @@ def reload_took(answer: Mapping[str, Any], *, revoked: int) -> bool:
 def models_took(status: Mapping[str, Any], *, revoked: int) -> bool:
     """Whether that is so for the models' keys, whatever other secrets OpenClaw lacks.
 
-    Out of its answer to `status`, where a provider is `stale` if its old key was kept and `cold`
-    if it has none.
+    Out of its answer to `status`, where who needs a key is `stale` if its old one was kept and
+    `cold` if it has none: a provider, or a profile of ours, told once for each agent's store.
     """
-    kept = [
-        str(owner.get("degradationState"))
+    lacking = {
+        (profile or str(owner.get("ownerId")), str(owner.get("degradationState")))
         for owner in degraded(status)
-        if owner.get("ownerKind") == "provider"
-    ]
-    return len(kept) == kept.count("cold") == revoked
+        if (profile := _profile(owner)) or owner.get("ownerKind") == "provider"
+    }
+    return len(lacking) == revoked and all(state == "cold" for _, state in lacking)
+
+
+def _profile(owner: Mapping[str, Any]) -> str | None:
+    """Return which profile of ours *owner* is, out of its id `["store","profile"]`."""
+    found = re.search(r'"([^"]+:byok)"\]$', str(owner.get("ownerId")))
+    return found[1] if found else None
 
 
 def degraded(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -152,21 +159,28 @@ def probed_status(answer: Mapping[str, Any]) -> int | None:
     return PROBED_STATUS.get(str(answer.get("status", "")))
 
 
-def provider_name(
-    slot_id: str, provider: str, configured: Mapping[str, Mapping[str, Any]]
-) -> str | None:
+def provider_name(slot_id: str, provider: str, asking: Collection[str]) -> str | None:
     """Return what OpenClaw calls the provider whose key it asks us for as that of *slot_id*.
 
     OpenClaw blackens the id of a secret, so the name tells: it is the slot's, or the provider's
     (`config.name_of`). None if there is no such one.
     """
-    asking = [name for name, entry in configured.items() if takes_by_exec(entry)]
     return next((name for name in (slot_id, provider) if name in asking), None)
 
 
-def takes_by_exec(entry: Mapping[str, Any]) -> bool:
-    """Whether OpenClaw runs a command for the key of this provider."""
-    return _object(entry.get("apiKey")).get("source") == "exec"
+def asking(config: Mapping[str, Any]) -> frozenset[str]:
+    """Return the providers whose keys OpenClaw runs a command for, by its `config.get`.
+
+    By a profile of ours, or by a SecretRef in the configuration itself, as somebody may have
+    written it by hand.
+    """
+    profiles = _object(_object(_object(config.get("parsed")).get("auth")).get("profiles"))
+    ours = {name.removesuffix(_OURS) for name in map(str, profiles) if name.endswith(_OURS)}
+    return frozenset(ours) | {
+        name
+        for name, entry in configured_providers(config).items()
+        if _object(entry.get("apiKey")).get("source") == "exec"
+    }
 
 
 def configured_providers(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

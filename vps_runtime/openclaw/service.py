@@ -1,13 +1,15 @@
 """Resolver and keeper as one part of the runtime, unlocked or locked."""
 
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
+from bus_schemas.transport.pulse import Work
 from vps_runtime.calls import Calls
+from vps_runtime.facts.store import Facts
+from vps_runtime.keyring import KeyInUse
 from vps_runtime.openclaw.keeper import OpenClaw, Parts
 from vps_runtime.openclaw.link import Target
 from vps_runtime.resolver.delivery import GRACE_SECONDS, Delivery
@@ -16,8 +18,6 @@ from vps_runtime.resolver.server import Door, Resolver
 from vps_runtime.state import StateFolder
 
 _STUCK_SECONDS = 300.0
-
-Row = tuple[str, Coroutine[Any, Any, None], float]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class OpenClawOptions:
     """Seconds that a turn may go on with the key it began with."""
     socket: Path | None = None
     """Of the resolver; in the state folder unless set."""
+    slots: frozenset[str] = frozenset()
+    """Whose keys may be given out; of any other the gateway alone has the key."""
 
     def door(self, state: StateFolder, user: int) -> Door:
         """Return where the processes of *user* ask for keys."""
@@ -56,8 +58,13 @@ class KeysByExec:
         self._pair: tuple[OpenClaw, Resolver] | None = None
         self._delivery = use.delivery
         if options.target:
-            resolver = Resolver(door, use.delivery, use.current, use.known)
-            parts = Parts(resolver, use.delivery, use.current, use.calls)
+
+            def current(slot_id: str) -> KeyInUse | None:
+                # The agent's shell can ask for any slot, inside a window, too.
+                return use.current(slot_id) if slot_id in options.slots else None
+
+            resolver = Resolver(door, use.delivery, current, use.known)
+            parts = Parts(resolver, use.delivery, current, use.calls)
             self._pair = OpenClaw(options.target, session, parts), resolver
 
     async def begin(self) -> None:
@@ -75,12 +82,21 @@ class KeysByExec:
         if self._pair:
             self._pair[0].wake()
 
-    def rows(self) -> tuple[Row, ...]:
+    def works(self) -> tuple[Work, ...]:
         """Return the tasks, each to be started once; none needs the bus."""
         if self._pair is None:
             return ()
         openclaw, resolver = self._pair
         return (
-            ("resolver", resolver.run(), _STUCK_SECONDS),
-            ("openclaw", openclaw.run(), _STUCK_SECONDS),
+            Work("resolver", resolver.run(), _STUCK_SECONDS),
+            Work("openclaw", openclaw.run(), _STUCK_SECONDS),
         )
+
+
+def taking_back(
+    options: OpenClawOptions, door: Door, facts: Facts, session: aiohttp.ClientSession
+) -> KeysByExec:
+    """Return who takes back from OpenClaw, by its next reload, every key that it was given."""
+    delivery = Delivery(facts, options.grace)
+    use = Use(delivery, lambda _slot: None, lambda: delivery.slots)
+    return KeysByExec(options, door, use, session)

@@ -31,8 +31,8 @@ from vps_runtime.orders.rules import (
     GENERATION,
     LAST_N,
     LOCKED,
+    Ruling,
     Standing,
-    Verdict,
     about_rotation,
     answered_key,
     decide,
@@ -45,7 +45,13 @@ from vps_runtime.orders.rules import (
     stopped,
     taking_away,
 )
-from vps_runtime.rotation.rules import Change, SlotRotation, retire_ordered, rotations
+from vps_runtime.rotation.rules import (
+    Change,
+    SlotRotation,
+    retire_ordered,
+    rotation_of,
+    rotations,
+)
 from vps_runtime.rotation.store import carry_on
 from vps_runtime.state import StateFolder
 
@@ -70,6 +76,10 @@ class Keys(Protocol):
 
     def changed(self) -> None:
         """Hear that an order has changed which credentials may be used."""
+        ...
+
+    def withhold(self, revisions: Mapping[str, int]) -> None:
+        """Use none up to these *revisions*, by slot, until this is called again."""
         ...
 
 
@@ -121,6 +131,7 @@ class Orders:
         except (ByokError, OSError):
             await self._take_away(document)
             raise
+        self._withhold(())
         gone = forgotten(document, self._facts.told)
         if gone or document.generation != self.generation:
             newest = {GENERATION: str(document.generation)}
@@ -160,13 +171,10 @@ class Orders:
         Neither counted nor answered: else the orders before would come too late, and one among
         them that gives back would have the last word.
         """
-        for order in taking_away(document, self._facts.told):
-            try:
-                verdict = self._decide(order, document)
-            except Refused:
-                continue  # its signer may be an owner, or not: the pins will tell
-            if verdict.refused is not None:
-                continue
+        found = taking_away(document, self._facts.told)
+        taking = [order for order in found if self._is_good(order, document)]
+        self._withhold(taking)  # first: no disk is so full that a key stays in use
+        for order in taking:
             if about_rotation(order):
                 await carry_on(self._facts, order.slot_id or "", partial(_retired, order))
                 self._keys_changed()
@@ -175,6 +183,27 @@ class Orders:
                 self._keys_changed()
             elif not self.locked:
                 await self._lock(order, {})
+        self._withhold(())
+
+    def _is_good(self, order: Order, document: ConfigDesired) -> bool:
+        try:
+            return self._decide(order, document).refused is None
+        except Refused:
+            return False  # its signer may be an owner, or not: the pins will tell
+
+    def _withhold(self, orders: Sequence[Order]) -> None:
+        """Keep back what *orders*, which are not written down yet, take out of use.
+
+        In memory, and that is enough: a disk that is full lets nobody unlock.
+        """
+        told, revisions = self._facts.told, dict[str, int]()
+        for order in orders:
+            slot = order.slot_id or ""
+            now = rotation_of(slot, told)
+            last = _retired(order, now).rotation.floor if about_rotation(order) else now.current
+            revisions[slot] = max(revisions.get(slot, 0), last or 0)
+        if self._keys:
+            self._keys.withhold(revisions)
 
     async def _lock(self, order: Order, number: dict[str, str]) -> NoReturn:
         """Write the lock down and end the process. No disk is so full that the keys may stay."""
@@ -260,7 +289,7 @@ class Orders:
         if self._keys:
             self._keys.changed()
 
-    def _decide(self, order: Order, document: ConfigDesired) -> Verdict:
+    def _decide(self, order: Order, document: ConfigDesired) -> Ruling:
         """Say whether *order* is obeyed. Raises Refused(`pins_damaged`): nobody can say now."""
         told = self._facts.told
         standing = Standing(

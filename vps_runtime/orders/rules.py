@@ -70,7 +70,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Ruling:
     """What is answered, and whether the order's number is used up by it."""
 
     refused: str | None
@@ -79,7 +79,7 @@ class Verdict:
     """Only an authentic order's: else anybody could use up the numbers."""
 
 
-def decide(order: Order, standing: Standing) -> Verdict:
+def decide(order: Order, standing: Standing) -> Ruling:
     """Say whether *order* is obeyed.
 
     Reasons: `owner_key_not_pinned`, `not_for_the_platform`, `bad_order`, `bad_signature`,
@@ -91,12 +91,12 @@ def decide(order: Order, standing: Standing) -> Verdict:
         check_order(order, standing.me)
         _check_number(order, standing.last_n)
     except Refused as refusal:
-        return Verdict(refusal.reason, counted=False)
+        return Ruling(refusal.reason, counted=False)
     try:
         _check_content(order, standing)
     except Refused as refusal:
-        return Verdict(refusal.reason, counted=True)
-    return Verdict(None, counted=True)
+        return Ruling(refusal.reason, counted=True)
+    return Ruling(None, counted=True)
 
 
 def _check_authority(order: Order, standing: Standing) -> None:
@@ -122,7 +122,9 @@ def _check_content(order: Order, standing: Standing) -> None:
     kind = known_kind(order)
     if kind is None:
         raise Refused("unknown_kind")
-    if order.slot_id is not None and order.slot_id not in standing.slots:
+    # A retirement may be faster than the document that brings its slot, and must not be lost.
+    known = {None, order.slot_id} if kind is OrderKind.RETIRE else {None, *standing.slots}
+    if order.slot_id not in known:
         raise Refused("unknown_slot")
     pins_after(kind, order.argument or "", standing.pins)
 

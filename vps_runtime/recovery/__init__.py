@@ -1,1 +1,1 @@
-"""The recovery code: made and used on the console, while the agent is stopped."""
+"""The recovery code: made and used on the console, while the runtime is stopped."""

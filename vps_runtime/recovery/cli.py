@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from bus_schemas.transport.private_process import forbid_dumps
+from vps_runtime.options import state_option
 from vps_runtime.recovery.code import forget_recovery_code, make_recovery_code
 from vps_runtime.recovery.code import recover as come_back
 from vps_runtime.state import StateFolder
-from vps_runtime.state_option import state_option
 from vps_runtime.vault.recovery import MAX_TYPED, code_typed
 
 
@@ -20,7 +20,7 @@ from vps_runtime.vault.recovery import MAX_TYPED, code_typed
 def recovery_code(folder: Path, *, forget: bool) -> None:
     """Show a code, this once, that opens this server's vault without the evaluator.
 
-    Stop the agent first. Whoever has the code and this disk needs nobody's leave: keep it on
+    Stop `byok-vps run` first. Whoever has the code and this disk needs nobody's leave: keep it on
     paper and away from the machine. A new code takes the place of the one before.
 
     Neither that nor --forget reaches copies of this disk, nor what the file system keeps of a
@@ -43,7 +43,7 @@ def recovery_code(folder: Path, *, forget: bool) -> None:
 def recover(folder: Path) -> None:
     """Open this server's vault with the recovery code, and bind it to the evaluator anew.
 
-    Stop the agent first. Asks for the code, or reads it from standard input.
+    Stop `byok-vps run` first. Asks for the code, or reads it from standard input.
     """
     forbid_dumps()
     state = StateFolder(folder)

@@ -1,4 +1,4 @@
-"""Making a recovery code and coming back with it, while the agent is stopped."""
+"""Making a recovery code and coming back with it, while the runtime is stopped."""
 
 import asyncio
 import secrets

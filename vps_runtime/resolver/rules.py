@@ -7,7 +7,7 @@ there is none.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableSet
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
@@ -24,6 +24,9 @@ REVOKED: Final = "__OPENCLAW_REDACTED__"
 """OpenClaw's own placeholder. As a value it takes the key before it out of use (ADR-28)."""
 
 _ID: Final = re.compile(r"providers/([a-z0-9-]{1,63})/apiKey")
+
+STAND_IN: Final = "not-a-key"
+"""What OpenClaw gets where it only checks that it is answered, and throws the value away."""
 
 Current = Callable[[str], KeyInUse | None]
 """What may be used for a slot at this moment."""
@@ -80,6 +83,8 @@ class Asked:
     missed: frozenset[str]
     """Slots that have one, but not now."""
     ids: tuple[str, ...]
+    checked: frozenset[str] = frozenset()
+    """Ids that are answered with a word which is no key."""
 
     def revisions(self) -> dict[str, int]:
         """Return the revision of each slot whose key is given out."""
@@ -87,16 +92,22 @@ class Asked:
 
 
 def sort(
-    ids: Iterable[str], known: Iterable[str], current: Current, window: Window | None
+    ids: Iterable[str],
+    known: Iterable[str],
+    current: Current,
+    window: Window | None,
+    checks: MutableSet[str],
 ) -> Asked:
     """Say what each of *ids* is answered and note it in *window*, which is None while it is shut.
+
+    Of the slots in *checks* a value is only wanted to be there; each is taken out when asked for.
 
     That a *known* slot has no usable key is said at any time and as often as it is asked: it is no
     secret, and OpenClaw would use the last key it was given after `NOT_FOUND`.
     """
     wanted, slots = tuple(dict.fromkeys(ids)), frozenset(known)
     keys: dict[str, KeyInUse] = {}
-    revoked, missed = set(), set()
+    revoked, missed, checked = set(), set(), set()
     for secret in wanted:
         slot = slot_of(secret)
         if slot is None or slot not in slots:
@@ -106,6 +117,9 @@ def sort(
             revoked.add(secret)
             if window:
                 window.given[slot] = None
+        elif window is None and slot in checks:
+            checks.discard(slot)
+            checked.add(secret)
         elif window is None:
             missed.add(slot)
         elif window.given.get(slot) is not None:
@@ -113,13 +127,14 @@ def sort(
         else:
             keys[secret] = key
             window.given[slot] = key
-    return Asked(keys, frozenset(revoked), frozenset(missed), wanted)
+    return Asked(keys, frozenset(revoked), frozenset(missed), wanted, frozenset(checked))
 
 
 def answer(asked: Asked) -> dict[str, Any]:
     """Return the answer as JSON's values; it holds keys."""
     values = {secret: key.secret for secret, key in asked.keys.items()}
     values |= dict.fromkeys(sorted(asked.revoked), REVOKED)
+    values |= dict.fromkeys(sorted(asked.checked), STAND_IN)
     return {
         "protocolVersion": VERSION,
         "values": values,

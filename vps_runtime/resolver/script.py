@@ -10,6 +10,9 @@ import os
 import socket
 import sys
 
+SETUP = "BYOK_SETUP"
+"""Variable in whose presence a word stands for each key: `secrets apply` wants to see one."""
+
 _SECONDS = 4.0
 _MAX_BYTES = 1024 * 1024
 
@@ -34,9 +37,16 @@ def nothing(request: bytes) -> bytes:
     try:
         ids = json.loads(request)["ids"]
         errors = {str(one): {"code": "NOT_FOUND"} for one in ids}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         errors = {}
     return json.dumps({"protocolVersion": 1, "values": {}, "errors": errors}).encode()
+
+
+def stand_in(request: bytes) -> bytes:
+    """Return the answer that gives a word which is no key for each of the ids in *request*."""
+    answer = json.loads(nothing(request))
+    values = dict.fromkeys(answer["errors"], "not-a-key")
+    return json.dumps({"protocolVersion": 1, "values": values, "errors": {}}).encode()
 
 
 def resolve(path: str, request: bytes) -> bytes:
@@ -44,14 +54,17 @@ def resolve(path: str, request: bytes) -> bytes:
     try:
         answer = ask(path, request)
         return answer if isinstance(json.loads(answer), dict) else nothing(request)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return nothing(request)
 
 
 def main() -> None:
     """Read the request from standard input and print the answer."""
     request = sys.stdin.buffer.read(_MAX_BYTES)
-    sys.stdout.buffer.write(resolve(os.environ.get("BYOK_SOCKET", ""), request))
+    if os.environ.get(SETUP):
+        sys.stdout.buffer.write(stand_in(request))
+    else:
+        sys.stdout.buffer.write(resolve(os.environ.get("BYOK_SOCKET", ""), request))
 
 
 if __name__ == "__main__":

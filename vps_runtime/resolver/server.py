@@ -58,7 +58,9 @@ class Resolver:
         self._current = current
         self._known = known
         self._window: Window | None = None
+        self._checks: set[str] = set()
         self._at_once = asyncio.Semaphore(_AT_ONCE)
+        self._strangers: set[int] = set()
         self._on_missed: list[Callable[[], None]] = []
         self.listening = asyncio.Event()
         """Set once the socket is there."""
@@ -75,6 +77,20 @@ class Resolver:
             yield window
         finally:
             self._window = None
+
+    @contextlib.contextmanager
+    def checked(self, slot_id: str) -> Iterator[None]:
+        """Answer the next request for *slot_id* with a word that is no key, until the block ends.
+
+        OpenClaw's probe of a profile first runs the resolver to see that it answers; the call it
+        then makes has the key of the last reload. Nothing leaves, whoever asks. If that is a reload
+        of its own, the probe's request comes second and is missed, so ours follows.
+        """
+        self._checks.add(slot_id)
+        try:
+            yield
+        finally:
+            self._checks.discard(slot_id)
 
     async def run(self) -> None:
         """Serve until cancelled; a socket that cannot be made is said, and tried again."""
@@ -106,14 +122,19 @@ class Resolver:
 
     async def _met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, TimeoutError):
-            async with self._at_once, asyncio.timeout(_SECONDS):
-                uid = peer_uid(writer.get_extra_info("socket"))
-                if uid == self._door.user:
+            uid = peer_uid(writer.get_extra_info("socket"))
+            if uid != self._door.user:
+                self._turned_away(uid)
+            elif not self._at_once.locked():  # nobody queues: each would cost a descriptor
+                async with self._at_once, asyncio.timeout(_SECONDS):
                     writer.write(await self._answer(await _whole(reader)))
                     await writer.drain()
-                else:
-                    _log.warning("resolver_stranger", uid=uid)
         writer.close()
+
+    def _turned_away(self, uid: int) -> None:
+        if uid not in self._strangers:  # once: a stranger must not fill the log
+            self._strangers.add(uid)
+            _log.warning("resolver_stranger", uid=uid)
 
     async def _answer(self, raw: bytes) -> bytes:
         request = read_request(raw)
@@ -128,18 +149,18 @@ class Resolver:
     async def _given(self, ids: tuple[str, ...]) -> Asked:
         """Return what is answered. It is noted before it leaves: a kill may come in between."""
         window = self._window
-        asked = sort(ids, self._known(), self._current, window)
+        asked = sort(ids, self._known(), self._current, window, self._checks)
         try:
             await self._delivery.giving(asked.revisions())
         except ByokError as error:
             _log.warning("resolver_cannot_note", error=str(error))
-            return Asked({}, asked.revoked, frozenset(), asked.ids)
+            return Asked({}, asked.revoked, frozenset(), asked.ids, asked.checked)
         still = {
             secret: key
             for secret, key in asked.keys.items()
             if window is self._window and self._current(key.slot_id) == key
         }  # an order or a promotion may have come while it was noted; then it is asked for anew
-        return Asked(still, asked.revoked, asked.missed, asked.ids)
+        return Asked(still, asked.revoked, asked.missed, asked.ids, asked.checked)
 
 
 async def _whole(reader: asyncio.StreamReader) -> bytes:

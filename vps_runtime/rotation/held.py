@@ -5,6 +5,7 @@ Left to others: the vault, and telling what has left it.
 
 from collections.abc import Collection, Iterable, Mapping
 
+from vps_runtime.facts.told import is_noted
 from vps_runtime.rotation.rules import SlotRotation, rotation_key, rotations
 
 
@@ -47,6 +48,11 @@ def lost(held: Collection[tuple[str, int]], told: Mapping[str, str]) -> list[tup
 def unknown(held: Iterable[tuple[str, int]], told: Mapping[str, str]) -> dict[str, int]:
     """Return the newest *held* revision of each slot that no rotation is remembered of.
 
-    It was told as stored by a build that knew of none, so nobody takes it on.
+    It was told as stored by a build that knew of none, so nobody takes it on. One that is not told
+    as stored yet has only just come: whoever tells it takes it on in the same step.
     """
-    return {slot: revision for slot, revision in sorted(held) if rotation_key(slot) not in told}
+    return {
+        slot: revision
+        for slot, revision in sorted(held)
+        if rotation_key(slot) not in told and is_noted(slot, revision, told)
+    }

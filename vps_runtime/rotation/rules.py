@@ -35,7 +35,8 @@ MAX_GAP: Final = 1000
 """How far above all known revisions one may be retired: 2**53 would end the slot for good."""
 
 _SERVER_ERROR: Final = 500
-_REFUSING: Final = frozenset({401, 403, 407})
+_REFUSING: Final = frozenset({400, 401, 403, 407})
+"""400 says nothing either way: some providers answer a wrong key with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,13 @@ class SlotRotation(Contract, extra="forbid"):
     """The receipt of the current revision is told."""
     drained: bool = False
     """It is told that nothing waits with an older one."""
+
+
+_OF_NO_KEY: Final[Mapping[str, Any]] = {
+    name: SlotRotation.model_fields[name].default
+    for name in ("validity", "reason", "judged_at", "used", "drained")
+}
+"""What is said of the current revision, where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +200,10 @@ def retired(before: SlotRotation, revision: int) -> Change:
     gone_current = before.current is not None and before.current <= revision
     gone_pending = before.pending is not None and before.pending <= revision
     gone_asked = before.asked is not None and before.asked <= revision
+    known = _with(before, **_OF_NO_KEY) if gone_current else before
     return Change(
         _with(
-            before,
+            known,
             floor=max(before.floor, revision),
             current=None if gone_current else before.current,
             pending=None if gone_pending else before.pending,

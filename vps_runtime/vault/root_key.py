@@ -65,7 +65,7 @@ class SecretKey:
     def view(self) -> memoryview:
         """Return the key where it lies; do not copy it. Raises Refused(`vault_locked`)."""
         if not self._open:
-            detail = "the root key was wiped from memory; the agent has to unlock anew"
+            detail = "the root key was wiped from memory; the runtime has to unlock anew"
             raise Refused("vault_locked", detail)
         return memoryview(self._pages).cast("B")[:ROOT_KEY_LENGTH]
 

@@ -15,6 +15,7 @@ from bus_schemas.credential import CredentialPayload, OAuthSet
 from bus_schemas.errors import Refused
 from bus_schemas.events.health import Validity
 from vps_runtime.calls import Calls
+from vps_runtime.outgoing import whole_body
 from vps_runtime.rotation.rules import Verdict
 from vps_runtime.vault.credentials import CredentialStore, Held
 from vps_runtime.verification.rules import (
@@ -132,22 +133,13 @@ class Judge:
         )
         async with sending as response:
             try:
-                body = await _body(response) if wants_body(check.rules, response.status) else None
+                read = wants_body(check.rules, response.status)
+                body = await whole_body(response, MAX_BODY) if read else None
             finally:
                 response.close()  # the rest of an answer is nobody's business
         said = validity(check.rules, response.status, body)
         reason = UNDOCUMENTED if said is Validity.UNKNOWN else None
         return Verdict(said, response.status, reason)
-
-
-async def _body(response: aiohttp.ClientResponse) -> bytes | None:
-    """Return the whole body, None if it is too long."""
-    read = bytearray()
-    async for chunk in response.content.iter_any():
-        read += chunk
-        if len(read) > MAX_BODY:
-            return None
-    return bytes(read)
 
 
 def _is_over(oauth: OAuthSet) -> bool:

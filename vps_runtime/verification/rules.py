@@ -71,6 +71,8 @@ def validity(call: VerifyCall, status: int, body: bytes | None) -> Validity:
     A field of the body can only take away from a status that says `valid`.
     """
     said = call.verdict(status)
+    if call.only_with.get(status, "").encode() not in (body or b""):
+        return Validity.UNKNOWN
     if said is not Validity.VALID or not call.flags:
         return said
     told = _json_object(body)
@@ -87,7 +89,8 @@ def validity(call: VerifyCall, status: int, body: bytes | None) -> Validity:
 
 def wants_body(call: VerifyCall, status: int) -> bool:
     """Whether the body of an answer with *status* has a say."""
-    return bool(call.flags) and call.verdict(status) is Validity.VALID
+    flagged = bool(call.flags) and call.verdict(status) is Validity.VALID
+    return flagged or status in call.only_with
 
 
 def _own_headers(payload: CredentialPayload) -> Mapping[str, str] | None:

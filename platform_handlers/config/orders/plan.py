@@ -10,7 +10,7 @@ from typing import Final
 
 from bus_schemas.api import OrderList, OrderState, OrderView
 from bus_schemas.errors import Refused
-from bus_schemas.events import ConfigDesired
+from bus_schemas.events import ConfigDesired, ConfigRequested
 from bus_schemas.events.config import DesiredSlot, Order
 from bus_schemas.keys import owner_fingerprint
 from bus_schemas.orders import PLATFORM_KINDS, Addressee, OrderKind, check_order, revision_of
@@ -102,6 +102,20 @@ def plan_order(situation: Situation, order: Order) -> ConfigDesired:
         )
     slots = tuple(_slot_after(slot, order) for slot in current.slots)
     return _next(current.model_copy(update={"slots": slots}), orders)
+
+
+def retired(wanted: ConfigDesired, slot_id: str) -> list[ConfigRequested]:
+    """Return what the ledger is told of a slot whose `min_revision` an order has raised."""
+    return [
+        ConfigRequested(
+            server_id=wanted.server_id,
+            owner_id=wanted.owner_id,
+            generation=wanted.generation,
+            slot=slot,
+        )
+        for slot in wanted.slots
+        if slot.slot_id == slot_id
+    ]
 
 
 def withdraw(current: ConfigDesired, answered: Collection[str], now: float) -> ConfigDesired:

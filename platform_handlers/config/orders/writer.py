@@ -26,6 +26,7 @@ from platform_handlers.config.orders.plan import (
     Situation,
     order_list,
     plan_order,
+    retired,
     withdraw,
 )
 from platform_handlers.config.purger import purge_sealed
@@ -55,12 +56,15 @@ class OrderWriter:
     async def give(self, to: Addressee, order: Order) -> ConfigDesired:
         """Have the server *to* find *order*; giving the same one again changes nothing.
 
-        What an order retires leaves the bus as well, sealed as it is. Raises Refused (those of
+        What an order retires leaves the bus as well, sealed as it is, and the ledger is told: of a
+        revision that it never took, its server tells nothing. Raises Refused (those of
         `plan_order`), StreamError and BusUnavailable: give it again.
         """
         wanted = await self._given(to, order)
         if order.kind == OrderKind.RETIRE and order.slot_id:
             await purge_sealed(self._bus, Purge(to.server_id, order.slot_id, revision_of(order)))
+            for fact in retired(wanted, order.slot_id):
+                await store(self._bus, fresh(fact, correlationid=order.order_id))
         return wanted
 
     async def _given(self, to: Addressee, order: Order) -> ConfigDesired:

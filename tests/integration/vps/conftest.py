@@ -125,9 +125,7 @@ class Fleet:
         await join(state, await self.join_token(server_id), self.fingerprint)
         return state
 
-    async def start(
-        self, state: StateFolder, *, module: Sequence[str] = ("vps_runtime",)
-    ) -> Agent:
+    async def start(self, state: StateFolder, *, module: Sequence[str] = ("vps_runtime",)) -> Agent:
         """Start the agent of *state* as a process, by *module* with its own arguments."""
         log = state.root / f"agent-{len(self.agents)}.log"
         with log.open("wb") as sink:

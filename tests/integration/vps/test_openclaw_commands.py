@@ -91,6 +91,9 @@ async def test_by_exec_the_resolver_is_put_where_it_was_said(
     assert command["env"]["BYOK_SOCKET"] == str(folder / "resolver.sock")
     assert os.access(path, os.X_OK)
     assert "use the gateway" in err
+    plan = path.with_name("byok-resolver.plan.json")
+    assert json.loads(plan.read_text())["targets"][0]["path"] == "profiles.anthropic:byok.key"
+    assert f"BYOK_SETUP=1 openclaw secrets apply --from {plan} --allow-exec" in err
 
 
 @pytest.mark.parametrize(

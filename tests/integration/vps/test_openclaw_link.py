@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,12 +23,14 @@ from bus_schemas.fields import CredentialKind
 from vps_runtime.calls import Answer, Calls
 from vps_runtime.facts.store import Facts
 from vps_runtime.keyring import KeyInUse
-from vps_runtime.openclaw.cli import install_resolver
 from vps_runtime.openclaw.keeper import OpenClaw, Parts
 from vps_runtime.openclaw.link import OpenClawRefused, Target, connected
+from vps_runtime.openclaw.service import KeysByExec, OpenClawOptions, Use
 from vps_runtime.resolver.delivery import Delivery
-from vps_runtime.resolver.rules import REVOKED, secret_id
+from vps_runtime.resolver.install import install
+from vps_runtime.resolver.rules import REVOKED, STAND_IN, secret_id
 from vps_runtime.resolver.server import Door, Resolver
+from vps_runtime.state import StateFolder
 
 TOKEN = "made-up"
 GRACE = 60.0
@@ -58,13 +59,10 @@ class MadeUp:
     """The agent's shell asks before the next reload does."""
     stolen: str | None = None
     """What it got."""
+    seen: str | None = None
+    """What its last probe was answered."""
     by_exec: bool = True
     """Whether its configuration names the resolver."""
-    busy: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set while turns are taken there."""
-    told: int = 0
-    """Events of turns."""
-    reloaded_at: float = 0.0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -97,7 +95,6 @@ class MadeUp:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         await socket.send_json({"type": "event", "event": "connect.challenge", "payload": {}})
-        turns = asyncio.create_task(self._take_turns(socket))
         async for message in socket:
             frame = json.loads(message.data)
             payload = await self._do(frame["method"], frame["params"])
@@ -106,15 +103,7 @@ class MadeUp:
             await socket.send_json(answer)
             self.asked.append(frame["method"])
             self.changed.set()
-        turns.cancel()
         return socket
-
-    async def _take_turns(self, socket: web.WebSocketResponse) -> None:
-        while await self.busy.wait():
-            await socket.send_json({"type": "event", "event": "agent", "payload": {}})
-            self.told += 1
-            self.changed.set()
-            await asyncio.sleep(0.05)  # what a turn takes
 
     async def _do(self, method: str, params: dict[str, Any]) -> dict[str, Any] | None:
         if method == "connect":
@@ -123,16 +112,17 @@ class MadeUp:
         if method == "secrets.reload":
             return {"ok": True, "warningCount": await self._reload()}
         if method == "status":
-            lost = {"ownerKind": "provider", "ownerId": "groq", "degradationState": "stale"}
+            owner = {"ownerKind": "account", "ownerId": '["store","groq:byok"]'}
+            lost = owner | {"degradationState": "stale"}
             return {"degradedSecretOwners": [lost]}
         if method == "config.get":
-            secret = {"source": "exec", "provider": "byok", "id": REVOKED}
-            held = secret if self.by_exec else "byok-agent-made-up"
-            return {"parsed": {"models": {"providers": {"groq": {"apiKey": held}}}}}
-        return {"status": "ok"}  # models.probe
+            profiles = {"groq:byok": {"provider": "groq"}} if self.by_exec else {}
+            return {"parsed": {"auth": {"profiles": profiles}}}
+        # models.probe: the resolver has to answer, what it says is thrown away
+        self.seen = (await self.resolve())["values"].get(secret_id("groq"))
+        return {"status": "ok" if self.seen else "unknown"}
 
     async def _reload(self) -> int:
-        self.reloaded_at = time.monotonic()
         if self.shell_is_faster:
             self.shell_is_faster = False
             self.stolen = (await self.resolve())["values"][secret_id("groq")]
@@ -176,7 +166,7 @@ async def made_up(tmp_path: Path) -> MadeUp:
     made_up = MadeUp(tmp_path)
     made_up.target.token_file.write_text(f"{TOKEN}\n")
     made_up.target.token_file.chmod(0o600)
-    install_resolver(tmp_path / "byok-resolver", os.geteuid())
+    install(tmp_path / "byok-resolver", os.geteuid())
     return made_up
 
 
@@ -215,6 +205,7 @@ async def test_it_has_the_key_after_the_connect_and_each_change(made_up: MadeUp)
         await made_up.until(lambda: made_up.holds == "gsk_2" and len(link.answers) == 2)
         assert [(one.revision, one.status) for one in link.answers] == [(1, 200), (2, 200)]
         assert link.delivery.uses_older("groq", 2)  # the grace of a turn that began before
+        assert made_up.seen == STAND_IN  # no key leaves for a probe
         assert link.openclaw.presence is Presence.UP
 
 
@@ -253,7 +244,7 @@ async def test_a_reload_with_a_warning_is_no_success_and_is_repeated(made_up: Ma
 async def test_a_key_that_is_taken_away_is_forgotten_there(made_up: MadeUp) -> None:
     """By the placeholder, whose warning is the success."""
     async with made_up.serving(), linked(made_up) as link:
-        await made_up.until(lambda: made_up.holds == "gsk_1")
+        await made_up.until(lambda: made_up.holds == "gsk_1" and len(link.answers) == 1)
         del link.keys["groq"]
         link.openclaw.wake()
         await made_up.until(lambda: made_up.holds == REVOKED)
@@ -262,31 +253,6 @@ async def test_a_key_that_is_taken_away_is_forgotten_there(made_up: MadeUp) -> N
         link.openclaw.wake()
         await made_up.until(lambda: made_up.holds == "gsk_2")
         assert made_up.asked.count("secrets.reload") == reloads + 1
-
-
-async def test_a_new_key_waits_for_a_moment_without_turns(made_up: MadeUp) -> None:
-    """A reload has OpenClaw give up the turns that it is just preparing."""
-    async with made_up.serving(), linked(made_up) as link:
-        await made_up.until(lambda: len(link.answers) == 1)
-        made_up.busy.set()
-        await made_up.until(lambda: made_up.told > 5)
-        asyncio.get_running_loop().call_later(1.0, made_up.busy.clear)
-        began = time.monotonic()
-        link.keys["groq"] = key(2)
-        link.openclaw.wake()
-        await made_up.until(lambda: made_up.holds == "gsk_2")
-        assert made_up.reloaded_at - began > 1.0
-
-
-async def test_taking_a_key_away_waits_for_nothing(made_up: MadeUp) -> None:
-    """It is the owner's order, and a turn more with that key is one too many."""
-    async with made_up.serving(), linked(made_up) as link:
-        await made_up.until(lambda: len(link.answers) == 1)
-        made_up.busy.set()
-        del link.keys["groq"]
-        link.openclaw.wake()
-        await made_up.until(lambda: made_up.holds == REVOKED)
-        assert made_up.busy.is_set()
 
 
 async def test_a_key_that_somebody_else_took_first_is_noticed(made_up: MadeUp) -> None:
@@ -298,10 +264,33 @@ async def test_a_key_that_somebody_else_took_first_is_noticed(made_up: MadeUp) -
         await made_up.until(lambda: made_up.asked.count("secrets.reload") == 2)
 
 
+async def test_a_slot_that_does_not_go_by_exec_is_never_given_out(made_up: MadeUp) -> None:
+    """Else the agent's shell, which can ask for any, would get what the gateway keeps from it."""
+    made_up.by_exec = False
+    state = StateFolder(made_up.folder)
+    facts = await Facts.open(state.outbox, "acme-1", 1)
+    keys = {"groq": key(1), "xai": key(1)}
+    async with made_up.serving(), aiohttp.ClientSession() as client:
+        options = OpenClawOptions(made_up.target, slots=frozenset({"xai"}))
+        use = Use(Delivery(facts), keys.get, lambda: keys)
+        by_exec = KeysByExec(options, options.door(state, os.geteuid()), use, client)
+        tasks = [asyncio.create_task(work) for _, work, _ in by_exec.works()]
+        await made_up.until(
+            lambda: "config.get" in made_up.asked and state.resolver_socket.exists()
+        )
+        assert (await made_up.resolve())["values"] == {secret_id("groq"): REVOKED}
+        assert made_up.holds is None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert "secrets.reload" not in made_up.asked
+    await facts.close()
+
+
 async def test_what_it_asks_for_by_itself_comes_with_a_reload_of_ours(made_up: MadeUp) -> None:
     """As after a change of its configuration, which it reads on its own."""
-    async with made_up.serving(), linked(made_up):
-        await made_up.until(lambda: made_up.holds == "gsk_1")
+    async with made_up.serving(), linked(made_up) as link:
+        await made_up.until(lambda: len(link.answers) == 1)
         before = made_up.asked.count("secrets.reload")
         assert (await made_up.resolve())["values"] == {}
         await made_up.until(lambda: made_up.asked.count("secrets.reload") > before)

@@ -13,8 +13,8 @@ import pytest
 from bus_schemas.fields import CredentialKind
 from vps_runtime.facts.store import Facts, Telling
 from vps_runtime.keyring import KeyInUse
-from vps_runtime.openclaw.cli import install_resolver
 from vps_runtime.resolver.delivery import Delivery
+from vps_runtime.resolver.install import install
 from vps_runtime.resolver.rules import REVOKED, secret_id
 from vps_runtime.resolver.server import Door, Resolver
 
@@ -48,7 +48,7 @@ class Desk:
         """Run the script as OpenClaw does: no environment but the socket, no shell."""
         script = self.folder / "bin" / "byok-resolver"
         if not script.exists():
-            install_resolver(script, os.geteuid())
+            install(script, os.geteuid())
         process = await asyncio.create_subprocess_exec(
             script,
             stdin=subprocess.PIPE,
@@ -171,6 +171,20 @@ async def test_too_long_a_request_is_answered_nothing(desk: Desk) -> None:
     assert answer["values"] == {}
 
 
+async def test_who_says_nothing_uses_up_no_more_than_a_few_connections(desk: Desk) -> None:
+    """The agent's shell could else open so many that the runtime can open no file any more."""
+    path = desk.folder / "resolver.sock"
+    lines = [await asyncio.open_unix_connection(path) for _ in range(40)]
+    ended = [asyncio.create_task(reader.read()) for reader, _ in lines]
+    done, waiting = await asyncio.wait(ended, timeout=1.0)
+    assert len(waiting) <= 8
+    assert {task.result() for task in done} == {b""}
+    for task in waiting:
+        task.cancel()
+    for _, writer in lines:
+        writer.close()
+
+
 async def test_once_nobody_takes_keys_the_last_ones_end_with_their_grace(desk: Desk) -> None:
     """Else a rotation would wait for ever for an OpenClaw that is gone."""
     with desk.resolver.open_window():
@@ -186,7 +200,7 @@ def test_the_resolver_that_is_installed_is_as_openclaw_wants_it(tmp_path: Path) 
     path = tmp_path / "bin" / "byok-resolver"
     path.parent.mkdir()
     path.symlink_to(tmp_path / "elsewhere")
-    install_resolver(path, os.geteuid())
+    install(path, os.geteuid())
     found = path.lstat()
     assert path.is_file()
     assert not path.is_symlink()
@@ -194,3 +208,14 @@ def test_the_resolver_that_is_installed_is_as_openclaw_wants_it(tmp_path: Path) 
     assert found.st_uid == os.geteuid()
     assert found.st_mode & 0o777 == 0o500
     assert path.read_text().startswith("#!/")
+
+
+def test_while_openclaw_is_set_up_a_word_stands_for_each_key(tmp_path: Path) -> None:
+    """`openclaw secrets apply` refuses a reference without a value; no key is needed for that."""
+    path = tmp_path / "byok-resolver"
+    install(path, os.geteuid())
+    request = {"protocolVersion": 1, "provider": "byok", "ids": [secret_id("groq")]}
+    nowhere = {"BYOK_SETUP": "1", "BYOK_SOCKET": str(tmp_path / "resolver.sock")}
+    asked = json.dumps(request).encode()
+    out = subprocess.run([path], input=asked, env=nowhere, capture_output=True, check=True).stdout
+    assert json.loads(out)["values"] == {secret_id("groq"): "not-a-key"}

@@ -17,7 +17,7 @@ from bus_schemas.unlock import (
 from platform_handlers.evaluator.keys import UNLOCK_FILE
 from tests.integration.vps.conftest import Agent, Fleet
 from tests.memory import count
-from vps_runtime.memory import read_host
+from vps_runtime.process_memory import read_host
 from vps_runtime.state import StateFolder
 from vps_runtime.vault.record import RecordName, open_record, unwrap_root_key
 from vps_runtime.vault.root_file import read_root_file
@@ -66,7 +66,7 @@ async def test_an_unlocked_agent_has_no_copy_of_its_root_key(fleet: Fleet) -> No
     [held] = [line for line in agent.lines() if line["event"] == "root_key_held"]
     assert found["root"] == (0 if "memfd_secret" in held["how"] else 1)
     assert found["sealing"] > 0  # the search sees what is there
-    told = read_host(state.lock_file).agent  # what `byok-vps doctor` goes by
+    told = read_host(state.lock_file).runtime  # what `byok-vps doctor` goes by
     assert told
     assert (told.pid, told.locked_kb > 0) == (process.pid, "plain" not in held["how"])
     assert told.hidden is ("memfd_secret" in held["how"])

@@ -1,4 +1,4 @@
-"""Where the agent's memory may go: pages that are seen, swap, core files. For `byok-vps doctor`.
+"""Where the runtime's memory may go: pages that are seen, swap, core files. For `byok-vps doctor`.
 
 Everything is read from the kernel's own words about the running process. Anybody may read them,
 but where an undumpable process has its pages only root.
@@ -15,8 +15,8 @@ _UNIT = "the unit in deploy/systemd does that"
 
 
 @dataclass(frozen=True)
-class AgentMemory:
-    """A running agent, as proc(5) has it."""
+class ProcessMemory:
+    """A running process of ours, as proc(5) has it."""
 
     pid: int
     hidden: bool | None
@@ -32,13 +32,13 @@ class AgentMemory:
 
 @dataclass(frozen=True)
 class HostMemory:
-    """One machine, and the agent on it."""
+    """One machine, and the runtime on it."""
 
     offers: Protection
     """The best memory for a key that the kernel grants here and now."""
     has_swap: bool
-    agent: AgentMemory | None = None
-    """None: no agent runs on this state folder."""
+    runtime: ProcessMemory | None = None
+    """None: nothing runs on this state folder."""
 
 
 def memory_findings(host: HostMemory, *, locked: bool = False) -> Sequence[Finding]:
@@ -47,75 +47,75 @@ def memory_findings(host: HostMemory, *, locked: bool = False) -> Sequence[Findi
 
 
 def _page(host: HostMemory, *, locked: bool) -> Finding:
-    agent = host.agent
-    if agent is None:
-        detail = f"no agent runs; started, it keeps the root key in {host.offers}"
+    runtime = host.runtime
+    if runtime is None:
+        detail = f"no runtime is up; started, it keeps the root key in {host.offers}"
         if host.offers is not Protection.PLAIN:
             return Finding(Grade.OK, "memory", detail)
         remedy = f"allow it to lock memory (LimitMEMLOCK=1M; {_UNIT})"
         return Finding(Grade.WARN, "memory", f"{detail}; {remedy}")
-    if agent.hidden:
+    if runtime.hidden:
         return Finding(Grade.OK, "memory", f"the root key is kept in {Protection.HIDDEN}")
-    if agent.locked_kb == 0:
-        return _no_page(agent, locked=locked)
-    if agent.hidden is None:
+    if runtime.locked_kb == 0:
+        return _no_page(runtime, locked=locked)
+    if runtime.hidden is None:
         detail = "the root key is never swapped; run this as root to see whether it is hidden, too"
         return Finding(Grade.OK, "memory", detail)
     return Finding(Grade.OK, "memory", f"the root key is kept in {Protection.LOCKED}")
 
 
-def _no_page(agent: AgentMemory, *, locked: bool) -> Finding:
+def _no_page(runtime: ProcessMemory, *, locked: bool) -> Finding:
     if locked:
-        detail = f"the agent (pid {agent.pid}) is locked by a signed order and keeps no key"
+        detail = f"the runtime (pid {runtime.pid}) is locked by a signed order and keeps no key"
         return Finding(Grade.OK, "memory", detail)
-    detail = f"the agent (pid {agent.pid}) has no key in protected memory"
+    detail = f"the runtime (pid {runtime.pid}) has no key in protected memory"
     remedy = f"if it is unlocked, allow it to lock memory (LimitMEMLOCK=1M; {_UNIT})"
     return Finding(Grade.WARN, "memory", f"{detail}; {remedy}")
 
 
 def _swap(host: HostMemory) -> Sequence[Finding]:
-    agent = host.agent
-    if agent and agent.swapped_kb:
-        detail = f"{agent.swapped_kb} kB of the agent are on the swap device, which may hold keys"
+    runtime = host.runtime
+    if runtime and runtime.swapped_kb:
+        detail = f"{runtime.swapped_kb} kB of the runtime are on the swap device and may hold keys"
         remedy = f"keep it out of swap (MemorySwapMax=0; {_UNIT}) and restart it"
         return [Finding(Grade.WARN, "swap", f"{detail}; {remedy}")]
     if not host.has_swap:
         return [Finding(Grade.OK, "swap", "this machine has none")]
-    if agent is None:
+    if runtime is None:
         return []
-    if agent.may_swap:
+    if runtime.may_swap:
         remedy = f"keep it out of swap (MemorySwapMax=0; {_UNIT})"
-        return [Finding(Grade.WARN, "swap", f"the agent may be swapped to disk; {remedy}")]
-    return [Finding(Grade.OK, "swap", "the agent is kept out of it")]
+        return [Finding(Grade.WARN, "swap", f"the runtime may be swapped to disk; {remedy}")]
+    return [Finding(Grade.OK, "swap", "the runtime is kept out of it")]
 
 
 def _dumps(host: HostMemory) -> Sequence[Finding]:
-    if host.agent is None:
+    if host.runtime is None:
         return []
-    if host.agent.may_dump is None:
-        detail = f"pid {host.agent.pid} runs as root, of which nobody can see whether it may dump"
-        remedy = f"give the agent a user of its own ({_UNIT})"
+    if host.runtime.may_dump is None:
+        detail = f"pid {host.runtime.pid} runs as root, of which nobody can see whether it may dump"
+        remedy = f"give the runtime a user of its own ({_UNIT})"
         return [Finding(Grade.WARN, "dumps", f"{detail}; {remedy}")]
-    if host.agent.may_dump:
-        detail = f"a crash of pid {host.agent.pid} would write its keys to a core file"
+    if host.runtime.may_dump:
+        detail = f"a crash of pid {host.runtime.pid} would write its keys to a core file"
         remedy = "restart it with `byok-vps run`, which forbids that, under no debugger"
         return [Finding(Grade.BAD, "dumps", f"{detail}; {remedy}")]
-    return [Finding(Grade.OK, "dumps", "a crash of the agent leaves no core file")]
+    return [Finding(Grade.OK, "dumps", "a crash of the runtime leaves no core file")]
 
 
 def read_host(lock: Path, proc: Path = Path("/proc")) -> HostMemory:
-    """Look at this machine and at the agent that holds the *lock* file."""
+    """Look at this machine and at the runtime that holds the *lock* file."""
     with SecretKey() as tried:
         offers = tried.protection
     swaps = _text(proc / "swaps").splitlines()[1:]
     pid = _holder(lock, proc)
-    return HostMemory(offers, bool(swaps), None if pid is None else _agent(pid, proc))
+    return HostMemory(offers, bool(swaps), None if pid is None else _runtime(pid, proc))
 
 
 def _holder(lock: Path, proc: Path) -> int | None:
     """Return the process that wrote itself into *lock*, if it still holds a lock (proc(5)).
 
-    To try the lock would be surer, and might turn away an agent that starts in that moment.
+    To try the lock would be surer, and might turn away a runtime that starts in that moment.
     """
     pid = _text(lock).strip()
     locks = [line.split() for line in _text(proc / "locks").splitlines()]
@@ -123,10 +123,10 @@ def _holder(lock: Path, proc: Path) -> int | None:
     return int(pid) if holds else None
 
 
-def _agent(pid: int, proc: Path) -> AgentMemory:
+def _runtime(pid: int, proc: Path) -> ProcessMemory:
     folder = proc / str(pid)
     status = dict(line.partition(":")[::2] for line in _text(folder / "status").splitlines())
-    return AgentMemory(
+    return ProcessMemory(
         pid,
         hidden=_hidden(folder),
         locked_kb=_kilobytes(status.get("VmLck", "")),
