@@ -23,7 +23,7 @@ from bus_schemas.credential import CredentialPayload
 from bus_schemas.sealed import SealContext, seal
 from vps_runtime.facts.store import Facts
 from vps_runtime.facts.told import stored_memory
-from vps_runtime.keyring import Keyring
+from vps_runtime.keys.keyring import Keyring
 from vps_runtime.oauth.endpoint import HttpTokenEndpoint
 from vps_runtime.oauth.refresher import Refresher
 from vps_runtime.rotation.rules import SlotRotation, rotation_key

@@ -24,13 +24,13 @@ from bus_schemas.orders import Addressee, Instruction, OrderKind, Stamp, sign_or
 from tests.judges import Says
 from tests.refreshing import SERVER, SLOT, Running, opened
 from vps_runtime.announcer import Announcer
-from vps_runtime.calls import Calls
 from vps_runtime.enrolment.pins import Pins, write_pins
 from vps_runtime.facts.told import TagKey
 from vps_runtime.fingerprint.tags import Tags
-from vps_runtime.keyring import Keyring
+from vps_runtime.keys.calls import Calls
+from vps_runtime.keys.keyring import Keyring
+from vps_runtime.keys.rotator import Rotator
 from vps_runtime.orders.obey import Orders
-from vps_runtime.rotator import Rotator
 from vps_runtime.unlocked import UnlockedServer
 from vps_runtime.vault.credentials import Held
 

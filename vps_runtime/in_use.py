@@ -5,19 +5,19 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from bus_schemas.transport.pulse import Work
-from vps_runtime.calls import Calls
 from vps_runtime.gateway.forward import Forwarder
 from vps_runtime.gateway.server import Gateway
 from vps_runtime.gateway.upstream import open_client
 from vps_runtime.health.signs import Signs
-from vps_runtime.keyring import Keyring
+from vps_runtime.keys.calls import Calls
+from vps_runtime.keys.keyring import Keyring
+from vps_runtime.keys.rotator import Rotator
 from vps_runtime.oauth.endpoint import HttpTokenEndpoint
 from vps_runtime.oauth.refresher import Refresher
 from vps_runtime.openclaw.service import KeysByExec, OpenClawOptions, Use
 from vps_runtime.outgoing import open_session
 from vps_runtime.resolver.delivery import Delivery
 from vps_runtime.rotation.rules import rotations
-from vps_runtime.rotator import Rotator
 from vps_runtime.unlocked import UnlockedServer
 from vps_runtime.verification.judge import Judge
 

@@ -15,8 +15,8 @@ from bus_schemas.events.banner import BannerCode, BannerState, Severity
 from bus_schemas.events.health import REPORT_INTERVAL_SECONDS, Receipt, Validity
 from bus_schemas.providers import load_providers
 from platform_handlers.banner.words import SEVERITY_WORDS
-from platform_handlers.owner.rules import Claim, Phase, claim, course, slot_course
-from platform_handlers.owner.words import reason_in_words
+from platform_handlers.owner.keys.rules import Claim, Phase, claim, course, slot_course
+from platform_handlers.owner.keys.words import reason_in_words
 
 HISTORY = 12
 """Cleared banners that the page still shows."""

@@ -11,7 +11,7 @@ from bus_schemas.keys import fingerprint_typed, in_fours, owner_fingerprint
 from platform_handlers.owner import asking, banner_list, order_commands
 from platform_handlers.owner.console import screen
 from platform_handlers.owner.home import Home
-from platform_handlers.owner.key_commands import key
+from platform_handlers.owner.keys.commands import key
 from platform_handlers.owner.place import FILE, SERVER, Place, with_home, with_platform
 from platform_handlers.owner.platform_api import PlatformApi
 

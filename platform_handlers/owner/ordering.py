@@ -20,6 +20,7 @@ from bus_schemas.orders import Addressee, Instruction, OrderKind, Stamp, life, s
 from bus_schemas.transport.fresh import new_id
 from platform_handlers.owner.console import columns, plain
 from platform_handlers.owner.home import Home
+from platform_handlers.owner.keys.words import order_reason_in_words
 from platform_handlers.owner.platform_api import (
     LOOK_EVERY_SECONDS,
     PlatformApi,
@@ -27,7 +28,6 @@ from platform_handlers.owner.platform_api import (
     PlatformUnreachable,
     insist,
 )
-from platform_handlers.owner.words import order_reason_in_words
 
 _ATTEMPTS = 3
 _STALE = "urn:byok:problem:stale-n"

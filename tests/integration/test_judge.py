@@ -24,7 +24,7 @@ from bus_schemas.events.health import Validity
 from bus_schemas.providers import Provider, load_providers
 from bus_schemas.sealed import SealedEnvelope
 from platform_handlers.authority.tls import Pair, make_ca, make_server_certificate
-from vps_runtime.calls import Calls
+from vps_runtime.keys.calls import Calls
 from vps_runtime.rotation.rules import Verdict
 from vps_runtime.vault.credentials import CredentialStore, Held
 from vps_runtime.vault.root_key import SecretKey

@@ -19,7 +19,7 @@ from bus_schemas.events.health import Validity
 from bus_schemas.fields import at_utc
 from tests.oauth_server import OAuthServer, access_token, refresh_token
 from tests.refreshing import SLOT, Clock, Running, opened
-from vps_runtime import keyring as keyring_module
+from vps_runtime.keys import keyring as keyring_module
 from vps_runtime.oauth import endpoint as endpoint_module
 from vps_runtime.oauth import refresher as refresher_module
 from vps_runtime.oauth.answers import (

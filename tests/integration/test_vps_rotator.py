@@ -16,7 +16,7 @@ from tests.refreshing import SLOT
 from tests.rotating import Rotating, rotating
 from vps_runtime.facts.store import Facts, Telling
 from vps_runtime.facts.told import stored_memory
-from vps_runtime.keyring import Keyring
+from vps_runtime.keys.keyring import Keyring
 from vps_runtime.rotation import plan
 from vps_runtime.rotation.rules import Verdict
 from vps_runtime.vault.credentials import Held
@@ -384,7 +384,7 @@ async def test_a_provider_that_comes_back_ends_the_waiting(
 ) -> None:
     """Asked again and again without anybody's help, and told as unknown once."""
     monkeypatch.setattr(plan, "_PENDING_FIRST", 0.01)
-    monkeypatch.setattr("vps_runtime.rotator._LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("vps_runtime.keys.rotator._LOOK_SECONDS", 0.01)
     server.judge.of[1] = Validity.UNKNOWN
     await server.put(1)
     await server.announcer.catch_up()
@@ -399,7 +399,7 @@ async def test_the_last_call_that_ends_is_enough_to_be_drained(
     server: Rotating, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody waits for the next look; and receipts wake the rotator once, not at every call."""
-    monkeypatch.setattr("vps_runtime.rotator._LOOK_SECONDS", 60)
+    monkeypatch.setattr("vps_runtime.keys.rotator._LOOK_SECONDS", 60)
     await server.rotate(1)
     server.calls.began(SLOT, 1)
     await server.rotate(2)

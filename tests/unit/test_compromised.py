@@ -10,9 +10,9 @@ from bus_schemas.api import SlotStep, SlotView, StepView
 from bus_schemas.errors import ContractError
 from bus_schemas.fields import CredentialKind
 from bus_schemas.providers import Provider, load_providers
-from platform_handlers.owner.compromised import steps
-from platform_handlers.owner.key_orders import to_retire, what_goes
-from platform_handlers.owner.rules import Course, Phase, SlotCourse, slot_course
+from platform_handlers.owner.keys.compromised import steps
+from platform_handlers.owner.keys.orders import to_retire, what_goes
+from platform_handlers.owner.keys.rules import Course, Phase, SlotCourse, slot_course
 
 AT = datetime(2026, 11, 23, 9, tzinfo=UTC)
 API_KEY, OAUTH = CredentialKind.API_KEY, CredentialKind.OAUTH

@@ -20,7 +20,7 @@ from bus_schemas.api import (
 from bus_schemas.events.health import LinkHealth, Presence, Receipt, Validity
 from bus_schemas.fields import CredentialKind
 from platform_handlers.owner.halted import Halted
-from platform_handlers.owner.key_status import (
+from platform_handlers.owner.keys.status import (
     ServerStatus,
     as_json,
     history_table,

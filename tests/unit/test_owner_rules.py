@@ -20,8 +20,8 @@ from bus_schemas.api import (
 )
 from bus_schemas.events.banner import BannerCode, BannerState, Sharing
 from bus_schemas.fields import CredentialKind
-from platform_handlers.owner.goals import Goal, Result, result
-from platform_handlers.owner.rules import (
+from platform_handlers.owner.keys.goals import Goal, Result, result
+from platform_handlers.owner.keys.rules import (
     Claim,
     Course,
     Phase,

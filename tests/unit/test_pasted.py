@@ -8,13 +8,13 @@ from pydantic import SecretStr
 from bus_schemas.api import SlotStep
 from bus_schemas.credential import CredentialPayload
 from bus_schemas.providers import load_providers
+from platform_handlers.owner.keys.words import STEP_IN_WORDS, reason_in_words
 from platform_handlers.owner.pasted import (
     MAX_KEY,
     complaint,
     other_provider,
     sign_in_complaint,
 )
-from platform_handlers.owner.words import STEP_IN_WORDS, reason_in_words
 
 KEY = "sk-ant-api03-" + "x" * 90
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bus_schemas.fields import CredentialKind
-from vps_runtime.keyring import KeyInUse
+from vps_runtime.keys.keyring import KeyInUse
 from vps_runtime.resolver import plan
 from vps_runtime.resolver.rules import (
     REVOKED,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from vps_runtime.calls import Answer, Calls
+from vps_runtime.keys.calls import Answer, Calls
 
 
 class Ear:

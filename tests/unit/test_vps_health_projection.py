@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from bus_schemas.events.fingerprint import MAX_SLOTS
 from bus_schemas.events.health import Receipt, SlotHealth, Validity
 from bus_schemas.fields import Basis, CredentialKind, at_utc
-from vps_runtime.calls import Answer
 from vps_runtime.facts.told import StoredNote
 from vps_runtime.health.projection import slot_health
 from vps_runtime.health.reporter import runtime_version
+from vps_runtime.keys.calls import Answer
 from vps_runtime.rotation.rules import SlotRotation, rotation_key
 from vps_runtime.vault.credentials import Held
 

@@ -10,7 +10,6 @@ from typing import Final, Protocol
 import aiohttp
 from yarl import URL
 
-from vps_runtime.calls import Calls
 from vps_runtime.gateway import web
 from vps_runtime.gateway.body import Body
 from vps_runtime.gateway.headers import returned, sent
@@ -18,7 +17,8 @@ from vps_runtime.gateway.mask import Mask
 from vps_runtime.gateway.problem import BROKE_OFF, NotPassedOn, no_usable_key
 from vps_runtime.gateway.rules import Pairs, Target
 from vps_runtime.gateway.upstream import HEAD_SECONDS, looking_again, problem_of
-from vps_runtime.keyring import KeyInUse
+from vps_runtime.keys.calls import Calls
+from vps_runtime.keys.keyring import KeyInUse
 
 _UNAUTHORIZED: Final = 401
 _FIRST_REFUSAL: Final = 400

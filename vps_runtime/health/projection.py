@@ -6,8 +6,8 @@ from itertools import groupby
 from bus_schemas.events.fingerprint import MAX_SLOTS
 from bus_schemas.events.health import Receipt, SlotHealth, Validity
 from bus_schemas.fields import at_utc
-from vps_runtime.calls import Answer
 from vps_runtime.facts.told import StoredNote, short_tag
+from vps_runtime.keys.calls import Answer
 from vps_runtime.orders.rules import stopped
 from vps_runtime.rotation.rules import SlotRotation, rotation_of
 from vps_runtime.vault.credentials import Held

@@ -18,11 +18,11 @@ from bus_schemas.events.health import HealthReported
 from bus_schemas.transport.connection import Bus
 from bus_schemas.transport.fresh import fresh
 from bus_schemas.transport.jetstream import store
-from vps_runtime.calls import Answer
 from vps_runtime.facts.store import Facts
 from vps_runtime.facts.told import notes
 from vps_runtime.health.projection import slot_health
 from vps_runtime.health.signs import Signs, Summary
+from vps_runtime.keys.calls import Answer
 from vps_runtime.orders.rules import is_locked
 from vps_runtime.vault.credentials import CredentialStore
 

@@ -26,7 +26,7 @@ from bus_schemas.fields import CredentialKind
 from bus_schemas.transport.back_off import BackOff
 from bus_schemas.transport.database import StorageFull
 from bus_schemas.transport.wake import woken
-from vps_runtime.keyring import Keyring
+from vps_runtime.keys.keyring import Keyring
 from vps_runtime.oauth.answers import SPENT, Ended, Outcome, Renewed, TryAgain, blamed
 from vps_runtime.oauth.endpoint import TokenEndpoint
 from vps_runtime.oauth.restraint import RENEWED, Name, Restraint

@@ -16,8 +16,8 @@ from bus_schemas.errors import ByokError
 from bus_schemas.events.health import Presence
 from bus_schemas.transport.back_off import BackOff
 from bus_schemas.transport.wake import woken
-from vps_runtime.calls import Calls
-from vps_runtime.keyring import KeyInUse
+from vps_runtime.keys.calls import Calls
+from vps_runtime.keys.keyring import KeyInUse
 from vps_runtime.openclaw.link import (
     Connection,
     OpenClawRefused,

@@ -7,9 +7,9 @@ from pathlib import Path
 import aiohttp
 
 from bus_schemas.transport.pulse import Work
-from vps_runtime.calls import Calls
 from vps_runtime.facts.store import Facts
-from vps_runtime.keyring import KeyInUse
+from vps_runtime.keys.calls import Calls
+from vps_runtime.keys.keyring import KeyInUse
 from vps_runtime.openclaw.keeper import OpenClaw, Parts
 from vps_runtime.openclaw.link import Target
 from vps_runtime.resolver.delivery import GRACE_SECONDS, Delivery

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from bus_schemas.event import Contract
-from vps_runtime.keyring import KeyInUse
+from vps_runtime.keys.keyring import KeyInUse
 
 VERSION: Final = 1
 MAX_REQUEST: Final = 64 * 1024

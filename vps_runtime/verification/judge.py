@@ -14,7 +14,7 @@ from yarl import URL
 from bus_schemas.credential import CredentialPayload, OAuthSet
 from bus_schemas.errors import Refused
 from bus_schemas.events.health import Validity
-from vps_runtime.calls import Calls
+from vps_runtime.keys.calls import Calls
 from vps_runtime.outgoing import whole_body
 from vps_runtime.rotation.rules import Verdict
 from vps_runtime.vault.credentials import CredentialStore, Held

@@ -19,7 +19,7 @@ from bus_schemas.events import (
 from bus_schemas.events.reported import RotationStep
 from platform_handlers.owner.cli import banners, owner
 from platform_handlers.owner.home import Home
-from platform_handlers.owner.key_commands import key
+from platform_handlers.owner.keys.commands import key
 from platform_handlers.provisioning.cli import server
 from tests.integration.dashboard.conftest import Faces, until
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from platform_handlers.owner.home import Home
-from platform_handlers.owner.key_commands import key
+from platform_handlers.owner.keys.commands import key
 from tests.integration.dashboard.conftest import Faces
 from tests.integration.dashboard.test_owner_commands import PROVIDER, Desk
 

@@ -13,11 +13,11 @@ import pytest
 
 from bus_schemas.fields import CredentialKind
 from tests.provider.server import FakeProvider
-from vps_runtime.calls import Calls
 from vps_runtime.gateway.forward import Forwarder
 from vps_runtime.gateway.server import Gateway, GatewayOptions
 from vps_runtime.gateway.upstream import open_client
-from vps_runtime.keyring import KeyInUse
+from vps_runtime.keys.calls import Calls
+from vps_runtime.keys.keyring import KeyInUse
 from vps_runtime.local_access import agent_token
 from vps_runtime.state import StateFolder
 

@@ -20,9 +20,9 @@ from aiohttp import web
 from bus_schemas.errors import Refused
 from bus_schemas.events.health import Presence
 from bus_schemas.fields import CredentialKind
-from vps_runtime.calls import Answer, Calls
 from vps_runtime.facts.store import Facts
-from vps_runtime.keyring import KeyInUse
+from vps_runtime.keys.calls import Answer, Calls
+from vps_runtime.keys.keyring import KeyInUse
 from vps_runtime.openclaw.keeper import OpenClaw, Parts
 from vps_runtime.openclaw.link import OpenClawRefused, Target, connected
 from vps_runtime.openclaw.service import KeysByExec, OpenClawOptions, Use

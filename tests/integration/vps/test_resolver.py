@@ -12,7 +12,7 @@ import pytest
 
 from bus_schemas.fields import CredentialKind
 from vps_runtime.facts.store import Facts, Telling
-from vps_runtime.keyring import KeyInUse
+from vps_runtime.keys.keyring import KeyInUse
 from vps_runtime.resolver.delivery import Delivery
 from vps_runtime.resolver.install import install
 from vps_runtime.resolver.rules import REVOKED, secret_id

@@ -34,12 +34,12 @@ from bus_schemas.transport.target import BusUnavailable
 from tests.integration.vps.conftest import Fleet, desired
 from tests.judges import Says
 from vps_runtime.announcer import Announcer
-from vps_runtime.calls import Calls
 from vps_runtime.config.reconciler import Reconciler
 from vps_runtime.connection.tokens import TokenStore
 from vps_runtime.fingerprint.tags import Tags
-from vps_runtime.keyring import Keyring
-from vps_runtime.rotator import Rotator
+from vps_runtime.keys.calls import Calls
+from vps_runtime.keys.keyring import Keyring
+from vps_runtime.keys.rotator import Rotator
 from vps_runtime.state import StateFolder
 from vps_runtime.unlock.boot import unlock
 from vps_runtime.unlock.evaluator import Evaluator

@@ -14,6 +14,8 @@ from bus_schemas.exit_codes import ExitCode
 from bus_schemas.orders import Instruction, OrderKind
 from platform_handlers.owner.console import Failed, plain
 from platform_handlers.owner.home import Home
+from platform_handlers.owner.keys.rules import SlotCourse, rotation_of, slot_course
+from platform_handlers.owner.keys.words import step_in_words
 from platform_handlers.owner.ordering import Ordering, give_orders
 from platform_handlers.owner.platform_api import (
     LOOK_EVERY_SECONDS,
@@ -22,8 +24,6 @@ from platform_handlers.owner.platform_api import (
     PlatformUnreachable,
     passing,
 )
-from platform_handlers.owner.rules import SlotCourse, rotation_of, slot_course
-from platform_handlers.owner.words import step_in_words
 
 _CODES: Final = {
     Validity.VALID.value: ExitCode.OK,

@@ -13,7 +13,9 @@ from bus_schemas.events.health import Validity
 from bus_schemas.exit_codes import ExitCode
 from bus_schemas.providers import Provider
 from platform_handlers.owner.console import plain
-from platform_handlers.owner.goals import Goal, Result, result
+from platform_handlers.owner.keys.goals import Goal, Result, result
+from platform_handlers.owner.keys.rules import Phase, SlotCourse, slot_course, told_revision
+from platform_handlers.owner.keys.words import reason_in_words
 from platform_handlers.owner.platform_api import (
     LOOK_EVERY_SECONDS,
     PlatformApi,
@@ -21,8 +23,6 @@ from platform_handlers.owner.platform_api import (
     PlatformUnreachable,
     passing,
 )
-from platform_handlers.owner.rules import Phase, SlotCourse, slot_course, told_revision
-from platform_handlers.owner.words import reason_in_words
 
 _SETTLES_SECONDS: Final = 2.0
 """How long to look for `drained` once the goal is reached: without traffic it comes at once."""

@@ -20,7 +20,7 @@ from bus_schemas.keys import in_fours, server_fingerprint
 from bus_schemas.providers import Provider, load_providers
 from platform_handlers.owner.console import columns, plain
 from platform_handlers.owner.halted import Halted
-from platform_handlers.owner.rules import (
+from platform_handlers.owner.keys.rules import (
     Age,
     Claim,
     Phase,
@@ -29,7 +29,7 @@ from platform_handlers.owner.rules import (
     claim,
     slot_course,
 )
-from platform_handlers.owner.words import (
+from platform_handlers.owner.keys.words import (
     claim_in_words,
     health_in_words,
     reason_in_words,

@@ -2,8 +2,8 @@
 
 from collections.abc import Collection
 
+from platform_handlers.owner.keys.rules import also_on
 from platform_handlers.owner.platform_api import PlatformApi, PlatformRefused, PlatformUnreachable
-from platform_handlers.owner.rules import also_on
 
 
 def elsewhere(platform: PlatformApi, servers: Collection[str], slot_id: str) -> frozenset[str]:

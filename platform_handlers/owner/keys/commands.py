@@ -11,18 +11,19 @@ from bus_schemas.exit_codes import ExitCode
 from bus_schemas.fields import at_utc
 from bus_schemas.orders import OrderKind
 from bus_schemas.providers import load_providers
-from platform_handlers.owner import compromised as compromise
-from platform_handlers.owner import key_orders, key_status
 from platform_handlers.owner.console import Failed, screen
-from platform_handlers.owner.goals import Goal
 from platform_handlers.owner.halted import halted
-from platform_handlers.owner.key_orders import Desk, Slot
-from platform_handlers.owner.key_set import KeySet, set_key
-from platform_handlers.owner.key_status import ServerStatus
+from platform_handlers.owner.keys import compromised as compromise
+from platform_handlers.owner.keys import orders as key_orders
+from platform_handlers.owner.keys import status as key_status
+from platform_handlers.owner.keys.goals import Goal
+from platform_handlers.owner.keys.orders import Desk, Slot
+from platform_handlers.owner.keys.set import KeySet, set_key
+from platform_handlers.owner.keys.set_command import set_
+from platform_handlers.owner.keys.sharing import elsewhere
+from platform_handlers.owner.keys.status import ServerStatus
 from platform_handlers.owner.place import ID, SERVER, SLOT, Place, wait_option, with_platform
 from platform_handlers.owner.platform_api import PlatformApi
-from platform_handlers.owner.set_command import set_
-from platform_handlers.owner.sharing import elsewhere
 
 _JSON: Final = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 _YES: Final = click.option("--yes", is_flag=True, help="Do not ask whether it is meant.")

@@ -5,7 +5,7 @@ from typing import Final
 
 from bus_schemas.api import ServerHealth, SlotStep, StepView
 from bus_schemas.events.health import LinkHealth, Presence, Validity
-from platform_handlers.owner.rules import Claim, Course, Phase, SlotCourse
+from platform_handlers.owner.keys.rules import Claim, Course, Phase, SlotCourse
 
 STEP_IN_WORDS: Final[Mapping[SlotStep, str]] = {
     SlotStep.SENT: "sealed for the server",

@@ -8,8 +8,8 @@ import click
 
 from bus_schemas.fields import ID_PATTERN, CredentialKind
 from platform_handlers.owner.console import screen
-from platform_handlers.owner.goals import Goal
-from platform_handlers.owner.key_set import KeySet, set_key
+from platform_handlers.owner.keys.goals import Goal
+from platform_handlers.owner.keys.set import KeySet, set_key
 from platform_handlers.owner.place import Place, named, wait_option, with_platform
 from platform_handlers.owner.platform_api import PlatformApi
 

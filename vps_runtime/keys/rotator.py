@@ -21,8 +21,8 @@ from bus_schemas.events.health import Validity
 from bus_schemas.providers import load_providers
 from bus_schemas.transport.back_off import BackOff, jittered
 from bus_schemas.transport.wake import woken
-from vps_runtime.calls import Answer, Calls, KeyUser
-from vps_runtime.keyring import Keyring
+from vps_runtime.keys.calls import Answer, Calls, KeyUser
+from vps_runtime.keys.keyring import Keyring
 from vps_runtime.orders.rules import may_be_used
 from vps_runtime.rotation.held import serves
 from vps_runtime.rotation.plan import Asked, due_at

@@ -18,9 +18,9 @@ from bus_schemas.fields import CredentialKind
 from bus_schemas.orders import OrderKind
 from bus_schemas.providers import Links, Provider
 from platform_handlers.owner.console import plain, told
-from platform_handlers.owner.key_orders import Desk
+from platform_handlers.owner.keys.orders import Desk
+from platform_handlers.owner.keys.rules import SlotCourse
 from platform_handlers.owner.platform_api import PlatformUnreachable
-from platform_handlers.owner.rules import SlotCourse
 
 _ANSWERS: Final = {
     ExitCode.OK: "{server} uses it no more, and it leaves its vault.",

@@ -6,10 +6,10 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from platform_handlers.owner.console import columns, plain
-from platform_handlers.owner.goals import Result
-from platform_handlers.owner.key_follow import Followed, Sent
-from platform_handlers.owner.rules import Claim, Phase, SlotCourse, claim
-from platform_handlers.owner.words import claim_in_words, state_in_words
+from platform_handlers.owner.keys.follow import Followed, Sent
+from platform_handlers.owner.keys.goals import Result
+from platform_handlers.owner.keys.rules import Claim, Phase, SlotCourse, claim
+from platform_handlers.owner.keys.words import claim_in_words, state_in_words
 
 Row = tuple[Followed, SlotCourse | None]
 """One server, and what became of its slot, as far as the platform says."""

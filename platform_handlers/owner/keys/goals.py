@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from bus_schemas.api import SlotView
-from platform_handlers.owner.rules import Course, Phase, course, told_revision
+from platform_handlers.owner.keys.rules import Course, Phase, course, told_revision
 
 
 class Goal(StrEnum):

@@ -19,14 +19,16 @@ from bus_schemas.fields import CredentialKind, at_utc
 from bus_schemas.keys import fingerprint_typed, in_fours
 from bus_schemas.providers import Provider
 from bus_schemas.transport.fresh import new_id
-from platform_handlers.owner import asking, key_ends, key_follow, sealing
+from platform_handlers.owner import asking, sealing
 from platform_handlers.owner.console import Failed, plain, told
-from platform_handlers.owner.goals import Goal
 from platform_handlers.owner.home import Home
-from platform_handlers.owner.key_follow import Followed, Sent
+from platform_handlers.owner.keys import ends as key_ends
+from platform_handlers.owner.keys import follow as key_follow
+from platform_handlers.owner.keys.follow import Followed, Sent
+from platform_handlers.owner.keys.goals import Goal
+from platform_handlers.owner.keys.sharing import elsewhere
 from platform_handlers.owner.pasted import other_provider
 from platform_handlers.owner.platform_api import PlatformApi, PlatformUnreachable, insist
-from platform_handlers.owner.sharing import elsewhere
 
 _WORST_FIRST: Final = (
     ExitCode.DENIED,

@@ -1,0 +1,1 @@
+"""`byok key`: from the paste to the revocation."""

@@ -1,0 +1,1 @@
+"""The keys in use: opened, called with, and brought into use."""
