@@ -1,11 +1,9 @@
 """The history of a slot's rotations, and what its owner is shown of it."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
 from bus_schemas.api import SlotStep
 from bus_schemas.events import (
-    ConfigRequested,
     CredentialAborted,
     CredentialInUse,
     CredentialNeedsKey,
@@ -14,10 +12,7 @@ from bus_schemas.events import (
     CredentialVerified,
     HealthReported,
 )
-from bus_schemas.events.config import DesiredSlot
 from bus_schemas.events.health import Receipt, SlotHealth, Validity
-from bus_schemas.events.reported import RotationStep
-from bus_schemas.fields import CredentialKind, at_utc
 from platform_handlers.config.projection import (
     MAX_ALL_STEPS,
     MAX_ROTATIONS,
@@ -28,42 +23,7 @@ from platform_handlers.config.projection import (
     fold,
 )
 from platform_handlers.config.view import history_view, slot_view, with_report
-
-AT = at_utc(1_800_000_000)
-ROTATION = "01890000-0000-7000-8000-000000000001"
-
-
-def slot(revision: int) -> DesiredSlot:
-    """Return a slot of a document."""
-    return DesiredSlot(
-        slot_id="anthropic",
-        provider="anthropic",
-        kind=CredentialKind.API_KEY,
-        revision=revision,
-        min_revision=0,
-        rotation_id=ROTATION,
-    )
-
-
-def requested(revision: int) -> ConfigRequested:
-    """Return the platform's word that a credential was sent."""
-    return ConfigRequested(
-        server_id="acme-1", owner_id="acme", generation=revision, slot=slot(revision)
-    )
-
-
-def step(kind: Callable[..., RotationStep], revision: int, n: int, **more: object) -> RotationStep:
-    """Return a server's word about a revision."""
-    return kind(
-        server_id="acme-1",
-        incarnation=1,
-        n=n,
-        slot_id="anthropic",
-        revision=revision,
-        rotation_id=ROTATION,
-        observed_generation=1,
-        **more,
-    )
+from tests.one_slot import AT, requested, slot, step
 
 
 def folded(*facts: SlotFact, onto: Progress | None = None) -> Progress:
